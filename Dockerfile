@@ -7,13 +7,13 @@ COPY pyproject.toml README.md LICENSE ./
 COPY outbox ./outbox
 COPY consumers ./consumers
 COPY migrations ./migrations
-RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels '.[worker]'
+RUN python -m pip wheel --no-cache-dir --wheel-dir /wheels '.[worker,kafka]'
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --create-home outbox
 # Everything was fetched or built in the stage before; nothing is fetched here.
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    python -m pip install --no-cache-dir --no-index --find-links /wheels 'agent-schedule-outbox[worker]'
+    python -m pip install --no-cache-dir --no-index --find-links /wheels 'agent-schedule-outbox[worker,kafka]'
 USER outbox
 WORKDIR /home/outbox
 # In exec form: the worker is process 1, and gets SIGTERM itself.

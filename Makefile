@@ -5,14 +5,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test lint fix docs clean
+.PHONY: help demo test coverage model simulate mutants chaos bench lint fix docs clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
-	@echo "make test   all tests on the real servers, with coverage   (ARGS='-n 0 -k lane' for some)"
+	@echo "make test   all tests on the real servers   (ARGS='-n 0 -k lane' for some)"
+	@echo "make coverage   the same, and which lines they reach"
+	@echo "make model  every state that a lane can reach with ARGS faults (2)"
+	@echo "make simulate  2,000 simulated runs, each from a seed   (ARGS='--seed 7 --trace', ARGS='--minutes 30')"
+	@echo "make mutants   break one rule at a time: the simulation or the SQL's tests must notice"
+	@echo "make chaos  a long campaign of troubles on the real servers   (ARGS='--seed 7 --intents 500')"
 	@echo "make lint   formatting, lint, types, import directions, secrets"
 	@echo "make fix    format, and mend what can be mended"
 	@echo "make docs   write docs/settings.md anew from the code"
+	@echo "make bench  measure beside plain clients and other queues, half an hour  (ROWS='P1 P3' ARGS='--scale quick')"
 	@echo "make clean  remove the environment and the embedded stack's data"
 
 $(READY): pyproject.toml
@@ -28,11 +34,31 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/outbox demo
 
+# Most tests wait for servers more than they compute; files go in their order, so that no long one is the last.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
+
+# WIRES=all: the traces on the Kafka wire, too, not only those that touch it.
+test: export TEST_WIRES := $(WIRES)
 test: $(READY)
+	$(BIN)/python $(PYTEST) $(ARGS)
+
+coverage: $(READY)
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile --durations=15 $(ARGS)
+	$(BIN)/python -m coverage run $(PYTEST) $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+model: $(READY)
+	$(BIN)/python -m tests.model $(ARGS)
+
+simulate: $(READY)
+	$(BIN)/python -m tests.simulation $(ARGS)
+
+mutants: $(READY)
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -45,9 +71,18 @@ fix: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+PEERS := .bench/peers/ready
+$(PEERS): tests/bench/peers/requirements.txt $(READY)
+	@test -x .bench/peers/bin/python || $(PYTHON) -m venv .bench/peers
+	@.bench/peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench: $(READY) $(PEERS)
+	$(BIN)/python -m tests.bench $(ROWS) $(ARGS)
+
 docs: $(READY)
 	$(BIN)/python -m outbox.cli.settings_page > docs/settings.md
 
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down
-	rm -rf .venv .outbox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .outbox .bench .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,18 +1,15 @@
-"""Effects on SpiceDB: register a schedule, compensate a registration, deregister a deleted schedule.
+"""Effects on SpiceDB: register a schedule, compensate a registration, deregister a deleted schedule, adopt.
 
 Keeps design rule 2 there: whose a registration is, and whether it happened, is read from its stamp; every
 write is conditional; an intent is marked ended before what it registered is taken away, so that a write of
 it which arrives late can never land; and nothing that isn't ours is ever touched.
 """
 
-from dataclasses import dataclass
-
 import structlog
 
-from consumers.authz_client import AuthzClient, Match, NotAsExpected, Read, Requires, Tuple
+from consumers.authz_client import AuthzClient, NotAsExpected, Read, Requires, Tuple
 from consumers.authz_names import (
     AGENT,
-    ENDED,
     INTENT,
     OWNER,
     PARENT_AGENT,
@@ -22,6 +19,7 @@ from consumers.authz_names import (
     USER,
     agent_of,
 )
+from consumers.authz_shapes import Holding, any_stamp, ended, mark_of, object_of, only, stamp_of, stamped
 from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, undecided
 from outbox.dispatch import Creator, Dispatch, Ledger, Standing
 from outbox.errors import ErrorCode
@@ -29,19 +27,6 @@ from outbox.flow import Effect
 from outbox.outcome import Conflict, Done, Outcome, Transient
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class _Holding:
-    """What a schedule's object holds in SpiceDB."""
-
-    tuples: frozenset[Tuple]
-    zed_token: str | None
-
-    @property
-    def stamps(self) -> list[str]:
-        """The intents that it was registered by: none, or one, unless somebody else wrote there."""
-        return sorted(t.subject_id for t in self.tuples if t.relation == REGISTERED_BY)
 
 
 class AuthzEffects:
@@ -95,6 +80,39 @@ class AuthzEffects:
             return failure.outcome
         return outcome
 
+    async def adopt(self, dispatch: Dispatch) -> Outcome:
+        """Stamp an owned schedule that has no stamp in the intent's name; whoever owns it still does.
+
+        ``Done`` too if the stamp stands. What has no owner, or a stamp of somebody else's, is a conflict.
+        """
+        call = _call(dispatch)
+        stamp = stamp_of(dispatch.schedule_id, str(dispatch.intent_id))
+        try:
+            holding = await self._read(dispatch.schedule_id, call)
+            if holding.stamps == [stamp.subject_id]:
+                return Done(holding.zed_token)
+            owners = [t for t in holding.tuples if t.relation == OWNER]
+            if holding.stamps or not owners:
+                return await self._clear(dispatch, holding, call)
+            requires = [Requires(only(owner), present=True) for owner in sorted(owners)]
+            unstamped = Requires(any_stamp(dispatch.schedule_id), present=False)
+            going_on = Requires(ended(stamp.subject_id), present=False)
+            return Done(await self._client.create([stamp], [*requires, unstamped, going_on], call))
+        except NotAsExpected:
+            return _raced(f"{dispatch.schedule_id} changed while it was adopted")
+        except StoreFailure as failure:
+            return failure.outcome
+
+    async def withdraw(self, dispatch: Dispatch) -> Outcome:
+        """Take an adoption's stamp back, and nothing else; one still under way can't land any more."""
+        call = _call(dispatch)
+        stamp = stamp_of(dispatch.schedule_id, str(dispatch.intent_id))
+        try:
+            await self._client.touch([mark_of(stamp.subject_id)], call)
+            return Done(await self._client.delete(stamped(stamp.resource_id, stamp.subject_id), [], call))
+        except StoreFailure as failure:
+            return failure.outcome
+
     # Registering.
 
     async def _register(self, dispatch: Dispatch, call: Call) -> Outcome:
@@ -108,8 +126,8 @@ class AuthzEffects:
         if not wanted:
             return await self._skip(dispatch, call)
         requires = (
-            Requires(_schedule(dispatch.schedule_id), present=False),
-            Requires(_ended(str(dispatch.intent_id)), present=False),
+            Requires(object_of(dispatch.schedule_id), present=False),
+            Requires(ended(str(dispatch.intent_id)), present=False),
         )
         try:
             return Done(await self._client.create(sorted(wanted), requires, call))
@@ -142,7 +160,7 @@ class AuthzEffects:
         )
         return Done(skipped=True)
 
-    async def _clear(self, dispatch: Dispatch, holding: _Holding, call: Call) -> Outcome:
+    async def _clear(self, dispatch: Dispatch, holding: Holding, call: Call) -> Outcome:
         """Remove debris of our own lane and have the step tried again; anything else is a conflict."""
         schedule_id = dispatch.schedule_id
         match await self._standing(schedule_id, holding):
@@ -171,6 +189,9 @@ class AuthzEffects:
             token = await self._remove_legacy(schedule_id, call)
         else:
             token = await self._bury(schedule_id, str(dispatch.live_intent), call)
+        if token is None and dispatch.live_adopted:
+            # Somebody took the stamp away: it is as it was before the adoption.
+            token = await self._remove_legacy(schedule_id, call)
         if token is not None:
             return Done(token)
         holding = await self._read(schedule_id, call)
@@ -188,37 +209,35 @@ class AuthzEffects:
 
     async def _bury(self, schedule_id: str, stamp: str, call: Call) -> str | None:
         """Mark an intent as ended, then remove what it registered."""
-        mark = Tuple(INTENT, stamp, ENDED, INTENT, stamp)
         # The order is the point: a registration of it that is still under way can't land after the mark.
-        await self._client.touch([mark], call)
+        await self._client.touch([mark_of(stamp)], call)
         return await self._remove(schedule_id, stamp, call)
 
     async def _remove(self, schedule_id: str, stamp: str, call: Call) -> str | None:
         """Remove all relationships of a schedule that carries the stamp; None if it doesn't."""
         try:
             return await self._client.delete(
-                _schedule(schedule_id), [Requires(_stamped(schedule_id, stamp), present=True)], call
+                object_of(schedule_id), [Requires(stamped(schedule_id, stamp), present=True)], call
             )
         except NotAsExpected:
             return None
 
     async def _remove_legacy(self, schedule_id: str, call: Call) -> str | None:
         """Remove all relationships of a schedule that carries no stamp at all; None if it does."""
-        any_stamp = Match(SCHEDULE, schedule_id, REGISTERED_BY)
         try:
             return await self._client.delete(
-                _schedule(schedule_id), [Requires(any_stamp, present=False)], call
+                object_of(schedule_id), [Requires(any_stamp(schedule_id), present=False)], call
             )
         except NotAsExpected:
             return None
 
     # Looking.
 
-    async def _read(self, schedule_id: str, call: Call) -> _Holding:
-        found: Read = await self._client.read(_schedule(schedule_id), call)
-        return _Holding(frozenset(found.tuples), found.zed_token)
+    async def _read(self, schedule_id: str, call: Call) -> Holding:
+        found: Read = await self._client.read(object_of(schedule_id), call)
+        return Holding(frozenset(found.tuples), found.zed_token)
 
-    async def _standing(self, schedule_id: str, holding: _Holding) -> Standing:
+    async def _standing(self, schedule_id: str, holding: Holding) -> Standing:
         """Tell whose the relationships are; without one stamp that says so, they are somebody else's."""
         if len(holding.stamps) != 1:
             return Standing.FOREIGN
@@ -257,18 +276,6 @@ def _call(dispatch: Dispatch) -> Call:
     call = Call.of(dispatch)
     account = dispatch.creator.account_id
     return call if account is None else call.with_header(ACCOUNT_HEADER, account)
-
-
-def _schedule(schedule_id: str) -> Match:
-    return Match(SCHEDULE, schedule_id)
-
-
-def _stamped(schedule_id: str, stamp: str) -> Match:
-    return Match(SCHEDULE, schedule_id, REGISTERED_BY, INTENT, stamp)
-
-
-def _ended(intent_id: str) -> Match:
-    return Match(INTENT, intent_id, ENDED)
 
 
 def _raced(message: str) -> Transient:

@@ -33,6 +33,7 @@ from authzed.api.v1.schema_service_pb2_grpc import SchemaServiceStub
 from consumers.authz_errors import STORE, Occupied, classify
 from consumers.authz_names import object_id
 from consumers.calls import Call, StoreFailure
+from outbox.failpoints import reach
 
 _OPTIONS = (
     ("grpc.enable_retries", 0),
@@ -159,6 +160,10 @@ class AuthzClient:
         """Write relationships whether or not they exist, all or none; return the consistency token."""
         return await self._write(RelationshipUpdate.OPERATION_TOUCH, tuples, (), call)
 
+    async def remove(self, tuples: Sequence[Tuple], call: Call) -> str:
+        """Delete these relationships, as far as they exist, all or none; return the consistency token."""
+        return await self._write(RelationshipUpdate.OPERATION_DELETE, tuples, (), call)
+
     async def delete(self, match: Match, requires: Sequence[Requires], call: Call) -> str:
         """Delete all that match in one transaction, or nothing; return the consistency token."""
         request = DeleteRelationshipsRequest(
@@ -228,12 +233,15 @@ class AuthzClient:
         metadata = (("authorization", f"Bearer {self._token}"), *call.metadata.items())
         try:
             async with asyncio.timeout(seconds):
-                return await send(request, timeout=seconds, metadata=metadata)
+                await reach("spicedb.before")
+                answer = await send(request, timeout=seconds, metadata=metadata)
+                await reach("spicedb.after")
+                return answer
         except Exception as error:
-            answer = classify(error, reads=reads, token=self._token)
-            if isinstance(answer, Occupied):
-                raise NotAsExpected(answer) from None
-            raise StoreFailure(answer) from error
+            meaning = classify(error, reads=reads, token=self._token)
+            if isinstance(meaning, Occupied):
+                raise NotAsExpected(meaning) from None
+            raise StoreFailure(meaning) from error
 
 
 def _filter(match: Match) -> RelationshipFilter:

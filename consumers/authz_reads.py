@@ -1,9 +1,9 @@
-"""Reads all of SpiceDB's schedules, page by page, for comparing them with the ledger."""
+"""Reads all that SpiceDB holds of the outbox, page by page, for comparing it with the ledger."""
 
 from collections.abc import AsyncIterator
 
 from consumers.authz_client import AuthzClient, Match, Tuple
-from consumers.authz_names import SCHEDULE
+from consumers.authz_names import ENDED, INTENT, REGISTERED_BY, SCHEDULE
 from consumers.calls import Call
 
 _PAGE = 1000
@@ -17,6 +17,19 @@ async def read_schedule(client: AuthzClient, schedule_id: str, *, seconds: float
     """
     found = await client.read(Match(SCHEDULE, schedule_id), Call.within(seconds))
     return frozenset(found.tuples)
+
+
+async def read_stamps(
+    client: AuthzClient, cursor: str | None, *, seconds: float
+) -> tuple[dict[str, str], str | None]:
+    """Read on through all relationships of schedules: the stamps among 1,000 of them, and where to read on.
+
+    Raises:
+        StoreFailure: SpiceDB can't tell in time.
+    """
+    page = await client.read_page(SCHEDULE, "", cursor, Call.within(seconds), limit=_PAGE)
+    stamps = {found.resource_id: found.subject_id for found in page.tuples if found.relation == REGISTERED_BY}
+    return stamps, page.cursor
 
 
 async def read_schedules(
@@ -33,16 +46,34 @@ async def read_schedules(
         StoreFailure: SpiceDB can't tell in time.
     """
     gathered: list[Tuple] = []
-    cursor: str | None = None
-    while True:
-        page = await client.read_page(SCHEDULE, prefix, cursor, Call.within(seconds), limit=_PAGE)
-        for found in page.tuples:
-            if gathered and gathered[0].resource_id != found.resource_id:
-                yield gathered[0].resource_id, frozenset(gathered)
-                gathered = []
-            gathered.append(found)
-        cursor = page.cursor
-        if cursor is None:
-            break
+    async for found in _read_all(client, SCHEDULE, prefix, seconds):
+        if gathered and gathered[0].resource_id != found.resource_id:
+            yield gathered[0].resource_id, frozenset(gathered)
+            gathered = []
+        gathered.append(found)
     if gathered:
         yield gathered[0].resource_id, frozenset(gathered)
+
+
+async def read_ended(client: AuthzClient, *, seconds: float) -> AsyncIterator[str]:
+    """Read the ids of all intents that are marked as ended, each page within so many seconds.
+
+    Raises:
+        StoreFailure: SpiceDB can't tell in time.
+    """
+    async for found in _read_all(client, INTENT, "", seconds):
+        if found.relation == ENDED:
+            yield found.resource_id
+
+
+async def _read_all(
+    client: AuthzClient, resource_type: str, prefix: str, seconds: float
+) -> AsyncIterator[Tuple]:
+    cursor: str | None = None
+    while True:
+        page = await client.read_page(resource_type, prefix, cursor, Call.within(seconds), limit=_PAGE)
+        for found in page.tuples:
+            yield found
+        cursor = page.cursor
+        if cursor is None:
+            return

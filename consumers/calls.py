@@ -5,12 +5,12 @@ where both stores need the same.
 """
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
 
+from outbox import clock
 from outbox.dispatch import Dispatch
 from outbox.errors import ErrorCode
 from outbox.outcome import Failure, Misconfigured, Refused, Transient, Unknown
@@ -35,7 +35,7 @@ class Call:
     """What the calls of one attempt share.
 
     Attributes:
-        deadline: on the clock of ``time.monotonic``, in seconds.
+        deadline: on the clock of ``outbox.clock``, in seconds.
         metadata: gRPC metadata for each of them.
     """
 
@@ -53,7 +53,7 @@ class Call:
     @classmethod
     def within(cls, seconds: float) -> Self:
         """Begin a call outside any dispatch, for a command or a probe."""
-        return cls(time.monotonic() + seconds)
+        return cls(clock.monotonic() + seconds)
 
     def with_header(self, name: str, value: str) -> Self:
         """Add one header to the metadata."""
@@ -65,7 +65,7 @@ class Call:
         Raises:
             StoreFailure: there are none left, and nothing is sent.
         """
-        seconds = self.deadline - time.monotonic()
+        seconds = self.deadline - clock.monotonic()
         if seconds <= 0:
             raise StoreFailure(
                 Transient(ErrorCode.TIMED_OUT, f"{store}: the deadline passed before the call was sent")

@@ -1,32 +1,51 @@
 """The effect on both stores: bring them to what a lane's live stamp says.
 
 Runs in the lane like any other intent, so that nothing else of the lane is under way (design rule 5). It
-repeats the live create's own effects, which are conditional, or clears away what ended intents left behind.
+repeats the live create's own effects, which are conditional; clears away what ended intents left behind, and
+what a schedule that has run out leaves; and takes a schedule from before the outbox into the ledger.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 import structlog
 
 from consumers.authz import AuthzEffects
+from consumers.calls import StoreFailure, undecided
 from consumers.temporal import TemporalEffects
+from consumers.temporal_client import Found
 from outbox.dispatch import Dispatch
-from outbox.flow import Effect, EventType, Kind
-from outbox.outcome import Conflict, Done, Outcome, Refused
+from outbox.errors import ErrorCode
+from outbox.flow import Effect, EventType, Kind, Live
+from outbox.outcome import Conflict, Done, Outcome
 
 _log = structlog.get_logger()
 
 
 class RepairEffects:
-    """Both stores' side of a repair; implements ``outbox.dispatch.Effects``."""
+    """Both stores' side of a repair; implements ``outbox.dispatch.Effects``.
 
-    def __init__(self, authz: AuthzEffects, temporal: TemporalEffects) -> None:
+    Args:
+        authz: SpiceDB's side.
+        temporal: Temporal's side.
+        now: tells the time of day, which decides whether a schedule has run out.
+    """
+
+    def __init__(
+        self,
+        authz: AuthzEffects,
+        temporal: TemporalEffects,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._authz = authz
         self._temporal = temporal
+        self._now = now
 
     async def apply(self, dispatch: Dispatch) -> Outcome:
-        """Make the live schedule whole, or take away what no live schedule needs.
+        """Make the live schedule whole, take away what no live schedule needs, or adopt what is there.
 
         What somebody else put there is left alone and reported by ``audit``: a repair is done with it.
 
@@ -35,50 +54,95 @@ class RepairEffects:
         """
         if dispatch.step.effect is not Effect.REPAIR:
             raise ValueError(f"{dispatch.step.effect} is no repair")
-        outcome = await (self._clear(dispatch) if dispatch.live_intent is None else self._restore(dispatch))
+        try:
+            outcome = await self._bring_about(dispatch)
+        except StoreFailure as failure:
+            return undecided(failure.outcome)
         if isinstance(outcome, Conflict):
             _log.warning("repair_left_alone", schedule_id=dispatch.schedule_id, reason=outcome.message)
             return Done()
         return outcome
 
     async def look(self, dispatch: Dispatch) -> Outcome:
-        """A repair is never refused, so there is nothing to look for: it is applied again."""
-        return await self.apply(dispatch)
+        """End a repair that an operator discards: what it did stands, save an adoption's stamp."""
+        return await self._authz.withdraw(dispatch) if dispatch.adopts else Done()
 
-    async def _restore(self, dispatch: Dispatch) -> Outcome:
-        """Register first, then create: the order of every create."""
+    async def _bring_about(self, dispatch: Dispatch) -> Outcome:
         if dispatch.live_intent is None:
-            raise ValueError("there is no live intent to restore")
+            return await (self._adopt(dispatch) if dispatch.adopts else self._clear(dispatch))
+        if dispatch.live_adopted:
+            return await self._restore_adopted(dispatch, dispatch.live_intent)
+        if dispatch.adopts:
+            message = f"{dispatch.schedule_id} exists, created by intent {dispatch.live_intent}"
+            return Conflict(ErrorCode.CONFLICT_LIVE, message)
+        return await self._restore(dispatch, dispatch.live_intent)
+
+    async def _restore(self, dispatch: Dispatch, live: UUID) -> Outcome:
+        """Register first, then create: the order of every create."""
         register = replace(
             dispatch,
-            intent_id=dispatch.live_intent,
+            intent_id=live,
             kind=Kind.CREATE,
             event_type=EventType.CREATE_REQUESTED,
             # The server remembers the last create's request id, and would create nothing under it.
             generation=str(dispatch.intent_id),
             unknown=True,
         )
-        create = replace(register, event_type=EventType.REGISTERED)
-        seen = await self._temporal.look(create)
-        if not isinstance(seen, Done | Refused):
-            return seen
-        missing = isinstance(seen, Refused)
-        if missing and _has_run_out(dispatch):
-            # Temporal removes a schedule that has run out; its registration is the audit's to clean up.
-            return Done()
+        whole = await self._temporal.find(dispatch) == Found(str(live))
+        if not whole and _has_run_out(dispatch, self._now()):
+            return await self._finish(dispatch, live)
         registered = await self._authz.apply(register)
-        if isinstance(registered, Done) and missing:
-            return await self._temporal.apply(create)
+        if isinstance(registered, Done) and not whole:
+            return await self._temporal.apply(replace(register, event_type=EventType.REGISTERED))
         return registered
+
+    async def _finish(self, dispatch: Dispatch, live: UUID) -> Outcome:
+        """Free the name of a schedule that has run out and is gone, and end its owner's access."""
+        cleared = await self._temporal.clear_debris(dispatch)
+        if not isinstance(cleared, Done | Conflict):
+            return cleared
+        gone = replace(dispatch, intent_id=live, event_type=EventType.COMPENSATION_REQUESTED)
+        buried = await self._authz.apply(gone)
+        return replace(buried, live=Live.CLEAR) if isinstance(buried, Done) else buried
 
     async def _clear(self, dispatch: Dispatch) -> Outcome:
         """Take the schedule away first, then its registration: the order of every delete."""
         unscheduled = await self._temporal.clear_debris(dispatch)
-        if not isinstance(unscheduled, Done):
+        if not isinstance(unscheduled, Done | Conflict):
             return unscheduled
-        return await self._authz.clear_debris(dispatch)
+        # Somebody else's schedule of the name is no reason to leave a former owner's access to it.
+        deregistered = await self._authz.clear_debris(dispatch)
+        return unscheduled if isinstance(deregistered, Done) else deregistered
+
+    # Schedules from before the outbox.
+
+    async def _adopt(self, dispatch: Dispatch) -> Outcome:
+        """Make what is there the live schedule, by a stamp in SpiceDB: Temporal's memo can't change."""
+        found = await self._temporal.find(dispatch)
+        if found != Found(None):
+            return await self._give_up(dispatch, "Temporal has no schedule without a stamp under the name")
+        stamped = await self._authz.adopt(dispatch)
+        if isinstance(stamped, Conflict):
+            return await self._give_up(dispatch, "in SpiceDB it has no owner, or a stamp already")
+        return replace(stamped, live=Live.SET) if isinstance(stamped, Done) else stamped
+
+    async def _give_up(self, dispatch: Dispatch, reason: str) -> Outcome:
+        """End an adoption that there is nothing for; the stamp of an attempt without an answer goes."""
+        if dispatch.unknown:
+            withdrawn = await self._authz.withdraw(dispatch)
+            if not isinstance(withdrawn, Done):
+                return withdrawn
+        message = f"{dispatch.schedule_id} can't be adopted: {reason}"
+        return Conflict(ErrorCode.CONFLICT_FOREIGN, message)
+
+    async def _restore_adopted(self, dispatch: Dispatch, live: UUID) -> Outcome:
+        """Restore an adopted schedule's stamp; what its creator asked for isn't known, so it stays gone."""
+        cleared = await self._temporal.clear_debris(dispatch)
+        if not isinstance(cleared, Done):
+            return cleared
+        return await self._authz.adopt(replace(dispatch, intent_id=live))
 
 
-def _has_run_out(dispatch: Dispatch) -> bool:
+def _has_run_out(dispatch: Dispatch, now: datetime) -> bool:
     end = dispatch.request.get("end_at")
-    return end is not None and datetime.fromisoformat(end) <= datetime.now(UTC)
+    return end is not None and datetime.fromisoformat(end) <= now

@@ -53,12 +53,20 @@ class TemporalEffects:
         stands = None if dispatch.step.effect is Effect.DELETE else Found(str(dispatch.intent_id))
         return Done() if found == stands else cause_stands(dispatch, ErrorCode.REFUSED)
 
+    async def find(self, dispatch: Dispatch) -> Found | None:
+        """Read the schedule of the dispatch's id as it is now; None if there is none.
+
+        Raises:
+            StoreFailure: Temporal can't tell in time.
+        """
+        return await self._client.describe(dispatch.schedule_id, Call.of(dispatch))
+
     async def clear_debris(self, dispatch: Dispatch) -> Outcome:
         """Delete the schedule if an ended intent of the lane left it behind; others' is a conflict."""
         call = Call.of(dispatch)
         try:
             found = await self._client.describe(dispatch.schedule_id, call)
-            if found is None:
+            if found is None or (dispatch.live_adopted and found.stamp is None):
                 return Done()
             match await self._standing(dispatch.schedule_id, found):
                 case Standing.ENDED:
@@ -137,7 +145,9 @@ class TemporalEffects:
         found = await self._client.describe(schedule_id, call)
         if found is None:
             return Done()
-        is_victim = found.stamp == (None if victim is None else str(victim))
+        # What the outbox did not create carries no stamp: a legacy schedule, adopted or not.
+        unstamped = victim is None or dispatch.live_adopted
+        is_victim = found.stamp == (None if unstamped else str(victim))
         if not is_victim and await self._standing(schedule_id, found) is not Standing.ENDED:
             return _foreign(schedule_id)
         if found.stamp is None:

@@ -27,6 +27,7 @@ from consumers.temporal_errors import STORE, Absent, Taken, classify
 from consumers.temporal_request import create_request, stamp_in
 from outbox.dispatch import Dispatch
 from outbox.errors import ErrorCode
+from outbox.failpoints import reach
 from outbox.outcome import Transient, Unknown
 
 
@@ -177,9 +178,12 @@ class TemporalClient:
         try:
             # The service's own time-out doesn't cover the making of a connection.
             async with asyncio.timeout(seconds):
-                return await send(
+                await reach("temporal.before")
+                answer = await send(
                     request, retry=False, metadata=dict(call.metadata), timeout=timedelta(seconds=seconds)
                 )
+                await reach("temporal.after")
+                return answer
         except Exception as error:
             match classify(error, reads=reads, api_key=self._client.api_key or ""):
                 case Taken(message=message):

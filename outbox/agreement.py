@@ -1,54 +1,18 @@
-"""Whether the three stores agree: one pure comparison of ledger, SpiceDB and Temporal, lane by lane.
+"""Whether the three stores agree on one schedule: a pure comparison of ledger, SpiceDB and Temporal.
 
 What is ours is told by stamp: a stamp of an intent of the lane. What carries no stamp of ours is listed and
 left alone (design rule 2); a lane that has unsettled intents can't be judged yet.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
+from functools import cached_property
 
+from outbox.drift import Drift, DriftKind, Fix
 
-class DriftKind(StrEnum):
-    """How a store differs from the ledger."""
-
-    ORPHAN_TUPLE = "orphan_tuple"
-    """Relationships of ours without a schedule of ours."""
-    MISSING_TUPLE = "missing_tuple"
-    """A live schedule that lacks part of its registration."""
-    MISSING_SCHEDULE = "missing_schedule"
-    """A live schedule that Temporal doesn't have."""
-    ORPHAN_SCHEDULE = "orphan_schedule"
-    """A schedule of ours that should be gone."""
-    WRONG_OWNER = "wrong_owner"
-    """An owner that the ledger doesn't know as the present one."""
-    FINISHED = "finished"
-    """A live schedule that ran out by itself; Temporal removed it, and its registration is left."""
-    LEGACY = "legacy"
-    """A schedule and its relationships from before the outbox; deleting it works."""
-    FOREIGN = "foreign"
-    """Something that the outbox did not make."""
-
-
-_NO_FAILURES = frozenset({DriftKind.FINISHED, DriftKind.LEGACY, DriftKind.FOREIGN})
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """One difference.
-
-    Attributes:
-        detail: what is there or not, in words.
-    """
-
-    schedule_id: str
-    kind: DriftKind
-    detail: str
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is a failure of ours, rather than its natural end or something of somebody else's."""
-        return self.kind not in _NO_FAILURES
+# As ``outbox.requests`` takes them: what else there is, no delete could name.
+_SCHEDULE_ID = re.compile(r"[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*--[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +21,7 @@ class Registration:
 
     Attributes:
         required: its relationships, as ``relation@type:id``.
-        owner: the one owner, as ``type:id``; None: the intent has been pruned, and its owner is not known.
+        owner: the one owner, as ``type:id``; None: not known (the intent is an adoption, or is gone).
     """
 
     required: frozenset[str]
@@ -69,8 +33,9 @@ class Lane:
     """A lane as the ledger has it.
 
     Attributes:
-        live_intent: the stamp of the create that stands, if one does.
-        registration: None where no create stands, or its registration was skipped.
+        live_intent: the stamp of the create (or adoption) that stands, if one does.
+        adopted: it is an adoption's: the schedule in Temporal carries no stamp.
+        registration: None where nothing stands, or its registration was skipped.
         former_owners: whom ended intents of the lane had registered, as ``type:id``.
         ran_out: the live schedule's own end has passed.
         busy: it has intents that have not ended.
@@ -78,159 +43,171 @@ class Lane:
 
     schedule_id: str
     live_intent: str | None = None
+    adopted: bool = False
     registration: Registration | None = None
     former_owners: frozenset[str] = frozenset()
     ran_out: bool = False
     busy: bool = False
 
+    @property
+    def expected_stamp(self) -> str | None:
+        """The stamp that its schedule carries in Temporal."""
+        return None if self.adopted else self.live_intent
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Holding:
-    """What SpiceDB holds on one schedule.
-
-    Attributes:
-        relationships: all of them, as ``relation@type:id``.
-        owners: the subjects of its owner relationships, as ``type:id``.
-        stamps: the intents that it was registered by.
-    """
+    """What SpiceDB holds on one schedule: relationships, as ``relation@type:id``."""
 
     relationships: frozenset[str] = frozenset()
-    owners: frozenset[str] = frozenset()
-    stamps: frozenset[str] = frozenset()
+
+    @cached_property
+    def owners(self) -> frozenset[str]:
+        """The subjects of its owner relationships, as ``type:id``."""
+        return self._subjects("owner@")
+
+    @cached_property
+    def stamps(self) -> frozenset[str]:
+        """The intents that it was registered by."""
+        return self._subjects("registered_by@outbox_intent:")
+
+    def _subjects(self, prefix: str) -> frozenset[str]:
+        return frozenset(one.removeprefix(prefix) for one in self.relationships if one.startswith(prefix))
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
-    """What the two stores hold, and which of the stamps found there the ledger knows.
+class Scheduled:
+    """A schedule that Temporal has, and its stamp (None: it carries none)."""
 
-    Attributes:
-        holdings: SpiceDB's, by schedule id.
-        schedules: the stamps of Temporal's schedules by their ids; None: the schedule has no stamp.
-        lane_of: the schedule id of each found stamp that is an intent of the ledger.
-    """
+    stamp: str | None
 
-    holdings: Mapping[str, Holding]
-    schedules: Mapping[str, str | None]
-    lane_of: Mapping[str, str]
 
-    @property
-    def names(self) -> set[str]:
-        """Every schedule id that either store has something of."""
-        return {*self.holdings, *self.schedules}
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the two stores hold under one name; nothing, by default."""
+
+    holding: Holding = Holding()
+    schedule: Scheduled | None = None
 
     @property
-    def stamps(self) -> set[str]:
+    def stamps(self) -> frozenset[str]:
         """Every stamp that either store has."""
-        found = {stamp for holding in self.holdings.values() for stamp in holding.stamps}
-        return found | {stamp for stamp in self.schedules.values() if stamp is not None}
+        stamp = self.schedule.stamp if self.schedule else None
+        return self.holding.stamps | ({stamp} if stamp is not None else set())
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a comparison found.
+def compare(lane: Lane, sight: Sight, lane_of: Mapping[str, str]) -> Iterator[Drift]:
+    """Compare one lane that is not busy with what the stores hold under its name.
 
-    Attributes:
-        lanes: how many lanes were compared, the busy ones included.
-        live: in how many of them a create stands.
-        busy: schedule ids of lanes that could not be judged yet.
+    Args:
+        lane: as the ledger has it; of a name that the ledger doesn't know, an empty one.
+        sight: what the stores hold.
+        lane_of: the schedule id of each stamp in sight that is one of our intents; the live one may lack.
     """
-
-    drifts: list[Drift] = field(default_factory=list)
-    busy: list[str] = field(default_factory=list)
-    lanes: int = 0
-    live: int = 0
-
-    @property
-    def agrees(self) -> bool:
-        """Whether nothing of ours is wrong, in the lanes that could be judged."""
-        return not any(drift.is_ours for drift in self.drifts)
-
-
-def compare(lanes: Mapping[str, Lane], stores: Stores) -> Report:
-    """Compare the lanes, and whatever else the stores hold, in the order of their ids."""
-    names = sorted(lanes.keys() | stores.names)
-    all_lanes = [lanes.get(name, Lane(name)) for name in names]
-    return Report(
-        drifts=[drift for lane in all_lanes if not lane.busy for drift in _compare_lane(lane, stores)],
-        busy=[lane.schedule_id for lane in all_lanes if lane.busy],
-        lanes=len(lanes),
-        live=sum(lane.live_intent is not None for lane in all_lanes),
-    )
-
-
-def _compare_lane(lane: Lane, stores: Stores) -> Iterator[Drift]:
-    name = lane.schedule_id
-    holding = stores.holdings.get(name, Holding())
-    scheduled = name in stores.schedules
-    if _is_legacy(lane, holding, stores):
-        yield Drift(name, DriftKind.LEGACY, "in SpiceDB and Temporal, without a stamp")
+    if _is_legacy(lane, sight):
+        detail = "in SpiceDB and Temporal, without a stamp"
+        yield Drift(lane.schedule_id, DriftKind.LEGACY, detail, Fix.ADOPT)
         return
+    ours = {stamp for stamp in sight.stamps if lane_of.get(stamp) == lane.schedule_id}
     if lane.registration:
-        yield from _registered(lane, lane.registration, holding)
+        yield from _registered(lane, lane.registration, sight.holding, ours)
     else:
-        yield from _unregistered(lane, holding)
-    yield from _stamps(lane, holding.stamps - {lane.live_intent}, stores)
-    stamp = stores.schedules.get(name)
-    if lane.live_intent is not None and not (scheduled and stamp == lane.live_intent):
-        yield _missing(lane, scheduled=scheduled)
-    if scheduled and (stamp is None or stamp != lane.live_intent):
-        if stores.lane_of.get(stamp or "") == name:
-            yield Drift(name, DriftKind.ORPHAN_SCHEDULE, f"in Temporal, of intent {stamp}, which has ended")
-        else:
-            whose = "without a stamp" if stamp is None else f"with the stamp {stamp}, not of this lane"
-            yield Drift(name, DriftKind.FOREIGN, f"in Temporal, {whose}")
+        yield from _unregistered(lane, sight.holding)
+    yield from _stamps(lane, sight.holding, ours)
+    if lane.live_intent is not None:
+        yield from _live(lane, lane.live_intent, sight.schedule, ours)
+    elif sight.schedule is not None:
+        yield _stray(lane, sight.schedule, ours)
 
 
-def _missing(lane: Lane, *, scheduled: bool) -> Drift:
-    if lane.ran_out and not scheduled:
-        return Drift(lane.schedule_id, DriftKind.FINISHED, f"intent {lane.live_intent} has run out")
-    instead = "another schedule holds the name" if scheduled else "Temporal has no such schedule"
-    detail = f"intent {lane.live_intent} is live; {instead}"
-    return Drift(lane.schedule_id, DriftKind.MISSING_SCHEDULE, detail)
-
-
-def _is_legacy(lane: Lane, holding: Holding, stores: Stores) -> bool:
-    unstamped = lane.schedule_id in stores.schedules and stores.schedules[lane.schedule_id] is None
+def _is_legacy(lane: Lane, sight: Sight) -> bool:
+    holding = sight.holding
     return (
         lane.live_intent is None
-        and unstamped
-        and bool(holding.relationships)
+        and sight.schedule == Scheduled(None)
+        and bool(holding.owners)
         and not holding.stamps
         and not holding.owners & lane.former_owners
+        and _SCHEDULE_ID.fullmatch(lane.schedule_id) is not None
     )
 
 
-def _registered(lane: Lane, registration: Registration, holding: Holding) -> Iterator[Drift]:
+def _registered(lane: Lane, registration: Registration, holding: Holding, ours: set[str]) -> Iterator[Drift]:
+    name = lane.schedule_id
     missing = registration.required - holding.relationships
     if missing:
-        yield Drift(lane.schedule_id, DriftKind.MISSING_TUPLE, f"lacks {_list(missing)}")
+        yield Drift(name, DriftKind.MISSING_TUPLE, f"lacks {_list(missing)}", _refill(lane, holding, ours))
+    elif lane.adopted and not holding.owners:
+        yield Drift(name, DriftKind.MISSING_TUPLE, "adopted, and lacks an owner", Fix.ADD_OWNER)
     strangers = holding.owners - {registration.owner}
     if registration.owner is not None and strangers:
         detail = f"owned by {_list(strangers)} instead of {registration.owner} alone"
-        yield Drift(lane.schedule_id, DriftKind.WRONG_OWNER, detail)
+        # What replaces the registration of an ended intent removes its owner, too.
+        replaced = len(holding.stamps) == 1 and holding.stamps <= ours - {lane.live_intent}
+        yield Drift(name, DriftKind.WRONG_OWNER, detail, Fix.REPAIR if replaced else Fix.REMOVE_OWNER)
+
+
+def _refill(lane: Lane, holding: Holding, ours: set[str]) -> Fix:
+    """What restores a registration: a repair, unless somebody else's relationships are in its way."""
+    if lane.adopted and not holding.owners:
+        return Fix.DELETE
+    free = not holding.relationships or (lane.adopted and not holding.stamps)
+    if free or (len(holding.stamps) == 1 and holding.stamps <= ours | {lane.live_intent}):
+        return Fix.REPAIR
+    return Fix.FREE_TUPLES
 
 
 def _unregistered(lane: Lane, holding: Holding) -> Iterator[Drift]:
+    if holding.stamps:
+        return
     former = holding.owners & lane.former_owners
     if former:
         detail = f"the former owner {_list(former)} still owns it"
-        yield Drift(lane.schedule_id, DriftKind.WRONG_OWNER, detail)
-    elif holding.relationships and not holding.stamps:
-        yield Drift(
-            lane.schedule_id,
-            DriftKind.FOREIGN,
-            f"in SpiceDB, without a stamp: {_list(holding.relationships)}",
-        )
+        yield Drift(lane.schedule_id, DriftKind.WRONG_OWNER, detail, Fix.REMOVE_OWNER)
+    elif holding.relationships:
+        detail = f"in SpiceDB, without a stamp: {_list(holding.relationships)}"
+        yield Drift(lane.schedule_id, DriftKind.FOREIGN, detail, Fix.NONE)
 
 
-def _stamps(lane: Lane, stamps: Iterable[str], stores: Stores) -> Iterator[Drift]:
-    for stamp in sorted(stamps):
-        if stores.lane_of.get(stamp) == lane.schedule_id:
+def _stamps(lane: Lane, holding: Holding, ours: set[str]) -> Iterator[Drift]:
+    for stamp in sorted(holding.stamps - {lane.live_intent}):
+        if stamp in ours:
             detail = f"relationships of intent {stamp}, which is not live"
-            yield Drift(lane.schedule_id, DriftKind.ORPHAN_TUPLE, detail)
+            fix = Fix.REPAIR if len(holding.stamps) == 1 else Fix.FREE_TUPLES
+            yield Drift(lane.schedule_id, DriftKind.ORPHAN_TUPLE, detail, fix)
         else:
             detail = f"in SpiceDB, with the stamp {stamp}, not of this lane"
-            yield Drift(lane.schedule_id, DriftKind.FOREIGN, detail)
+            yield Drift(lane.schedule_id, DriftKind.FOREIGN, detail, Fix.NONE)
+
+
+def _live(lane: Lane, live: str, schedule: Scheduled | None, ours: set[str]) -> Iterator[Drift]:
+    name = lane.schedule_id
+    if schedule == Scheduled(lane.expected_stamp):
+        return
+    if lane.ran_out and (schedule is None or schedule.stamp not in ours):
+        yield Drift(name, DriftKind.FINISHED, f"intent {live} has run out", Fix.CLEAN_UP)
+    elif schedule is None or schedule.stamp in ours:
+        detail = f"intent {live} is live; Temporal has no such schedule"
+        yield Drift(name, DriftKind.MISSING_SCHEDULE, detail, Fix.DELETE if lane.adopted else Fix.REPAIR)
+    else:
+        detail = f"intent {live} is live; in Temporal, a schedule {_whose(schedule)} has its name"
+        yield Drift(name, DriftKind.WRONG_STAMP, detail, Fix.FREE_SCHEDULE)
+        return
+    if schedule is not None:
+        yield _stray(lane, schedule, ours)
+
+
+def _stray(lane: Lane, schedule: Scheduled, ours: set[str]) -> Drift:
+    if schedule.stamp in ours:
+        detail = f"in Temporal, of intent {schedule.stamp}, which has ended"
+        return Drift(lane.schedule_id, DriftKind.ORPHAN_SCHEDULE, detail, Fix.REPAIR)
+    return Drift(lane.schedule_id, DriftKind.FOREIGN, f"in Temporal, {_whose(schedule)}", Fix.NONE)
+
+
+def _whose(schedule: Scheduled) -> str:
+    if schedule.stamp is None:
+        return "without a stamp"
+    return f"with the stamp {schedule.stamp}, not of this lane"
 
 
 def _list(items: Iterable[str]) -> str:

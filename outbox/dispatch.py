@@ -1,12 +1,12 @@
 """A dispatch: one step, leased to one worker; and the two protocols that a worker applies it through."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+from outbox import clock
 from outbox.errors import ErrorCode
 from outbox.flow import STEPS, Consumer, EventType, Kind, Step
 from outbox.outcome import Outcome
@@ -48,7 +48,8 @@ class Dispatch:
         request: the intent's request as it was enqueued (JSON object); of a repair, the live intent's
             or, where none is live, the lane's last.
         live_intent: the lane's live stamp, if a create stands.
-        deadline: on the clock of ``time.monotonic``, in seconds; no call may start after it or outlast it.
+        live_adopted: the live stamp is that of an adoption: its schedule in Temporal carries none.
+        deadline: on the clock of ``outbox.clock``, in seconds; no call may start after it or outlast it.
     """
 
     intent_id: UUID
@@ -68,11 +69,17 @@ class Dispatch:
     creator: Creator = field(default_factory=Creator)
     trace: Mapping[str, str] = field(default_factory=dict)
     live_intent: UUID | None = None
+    live_adopted: bool = False
 
     @property
     def step(self) -> Step:
         """The row of the flow that this dispatch carries out."""
         return STEPS[self.event_type]
+
+    @property
+    def adopts(self) -> bool:
+        """Whether it asks for a schedule from before the outbox to be taken into the ledger."""
+        return self.kind is Kind.REPAIR and self.request.get("adopt") is True
 
     @property
     def consumer(self) -> Consumer:
@@ -81,7 +88,7 @@ class Dispatch:
 
     def remaining(self) -> float:
         """Seconds left until the deadline; zero or less when it has passed."""
-        return self.deadline - time.monotonic()
+        return self.deadline - clock.monotonic()
 
 
 class Standing(StrEnum):

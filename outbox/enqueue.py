@@ -35,6 +35,7 @@ SQLALCHEMY_STATEMENT = text(
 )
 PSYCOPG_STATEMENT = b"SELECT id, schedule_id, kind, created_at FROM outbox.enqueue_many(%s::jsonb)"
 
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _DEFAULT_MAX_BYTES = 262_144
 _MAX_TRACESTATE = 512
 _OURS = {"OB001", "OB002", "42501", "3F000", "42883"}
@@ -107,12 +108,14 @@ def _encode(entry: Entry, limit: int) -> str:
     traceparent, tracestate = (
         (entry.traceparent, entry.tracestate) if entry.traceparent or entry.tracestate else current_trace()
     )
-    around = Envelope(idempotency_key=entry.idempotency_key, traceparent=traceparent, tracestate=tracestate)
-    wish = {"kind": entry.request.kind, **entry.request.to_json(), **around.to_json()}
+    around = {"idempotency_key": entry.idempotency_key, "traceparent": traceparent, "tracestate": tracestate}
+    wish = {"kind": entry.request.kind, **entry.request.to_json()}
+    if any(value is not None for value in around.values()):
+        wish |= Envelope(**around).to_json()
     if owner := entry.principal.to_json():
         wish["principal"] = owner
     try:
-        encoded = json.dumps(wish, ensure_ascii=False, allow_nan=False)
+        encoded = _to_json(wish)
         size = len(encoded.encode())
     except (TypeError, ValueError) as error:
         # The models hold copies, but what is inside a dict can be reached and changed.

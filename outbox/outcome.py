@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from outbox.errors import ErrorCode
+from outbox.flow import Live
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,10 +13,12 @@ class Done:
     Attributes:
         zed_token: SpiceDB's consistency token of the write or the read that proved it.
         skipped: there was nothing to register, as the intent's principal has no identity.
+        live: what a repair found out about the lane's live stamp; None: the flow says what becomes of it.
     """
 
     zed_token: str | None = None
     skipped: bool = False
+    live: Live | None = None
 
 
 @dataclass(frozen=True, slots=True)

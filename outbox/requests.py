@@ -109,7 +109,7 @@ def _json_key(key: object, path: str) -> str:
 
 
 def _json_text(text: str, path: str) -> str:
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if "\0" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
         raise _at(path, "has a character that Postgres can't store (NUL, or half of a surrogate pair)")
     return text
 

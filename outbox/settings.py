@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +19,9 @@ class Wire(StrEnum):
     """How steps reach the workers."""
 
     DIRECT = "direct"
+    """Workers claim steps from Postgres."""
+    KAFKA = "kafka"
+    """A relay publishes steps; workers take them as a consumer group."""
 
 
 class Settings(BaseSettings):
@@ -53,7 +56,61 @@ class Settings(BaseSettings):
         description="module:attribute of a temporalio DataConverter, for platforms that encrypt payloads.",
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
     )
-    wire: Wire = Field(Wire.DIRECT, description="How steps reach the workers.")
+    wire: Wire = Field(
+        Wire.DIRECT,
+        description="How steps reach the workers: direct (they claim them) or kafka (a relay sends them).",
+    )
+    kafka_bootstrap: str | None = Field(
+        None,
+        description="Kafka brokers to begin with, host:port[,host:port]. Set with the direct wire: events "
+        "are published, and nothing else changes.",
+    )
+    kafka_prefix: str = Field(
+        "agent-schedules",
+        description="What the topics' names begin with; one for each outbox that shares a cluster.",
+        pattern=r"^[A-Za-z0-9._-]{1,150}$",
+    )
+    kafka_tls: bool = Field(default=False, description="Whether Kafka is spoken to over TLS.")
+    kafka_tls_ca: Path | None = Field(
+        None, description="A file of CA certificates to trust for Kafka instead of the system's."
+    )
+    kafka_tls_cert: Path | None = Field(
+        None, description="The client's certificate file, for mTLS with Kafka."
+    )
+    kafka_tls_key: Path | None = Field(
+        None, description="The client's private key file, for mTLS with Kafka."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="How the client proves who it is to Kafka: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
+    )
+    kafka_sasl_username: str | None = Field(None, description="The user name for SASL.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="The password for SASL.")
+    kafka_session_seconds: Seconds = Field(
+        10.0, description="How soon the partitions of a worker that died go to the others; at least 6."
+    )
+    kafka_partitions: Count = Field(
+        12,
+        description="How many partitions `outbox migrate` gives each topic: the most workers that share the "
+        "steps of one store.",
+    )
+    kafka_replication: Count | None = Field(
+        None, description="How many brokers hold each topic; none: what the cluster does by default."
+    )
+    kafka_dispatch_retention_hours: Count = Field(
+        24, description="How long dispatches stay in their topics; Postgres dispatches what is lost again."
+    )
+    kafka_events_retention_hours: Count = Field(
+        168, description="How long published events stay in their topic."
+    )
+    dispatch_seconds: Seconds = Field(
+        30.0,
+        description="Kafka wire: how long a published step may wait for a worker until it is published "
+        "again.",
+    )
+    dispatch_max: Count = Field(
+        1000,
+        description="Kafka wire: how many steps of a store may be published and not yet taken by a worker.",
+    )
 
     lease_seconds: Seconds = Field(
         30.0, description="How long a worker may keep a step before another takes it over."
@@ -91,7 +148,10 @@ class Settings(BaseSettings):
     authz_concurrency: Count = Field(16, description="How many SpiceDB effects a worker runs at once.")
     temporal_concurrency: Count = Field(8, description="How many Temporal effects a worker runs at once.")
     repair_concurrency: int = Field(
-        2, ge=0, description="How many repairs a worker runs at once; 0 leaves them to other workers."
+        2,
+        ge=0,
+        description="How many repairs a worker runs at once; 0 leaves them to other workers (of a relay: to "
+        "other relays).",
     )
     authz_rate_per_second: Rate | None = Field(
         None, description="How many SpiceDB steps all workers together take in a second; none: no limit."
@@ -100,6 +160,18 @@ class Settings(BaseSettings):
         None,
         description="How many Temporal steps all workers together take in a second; none: no limit. Temporal "
         "Cloud allows about 10 schedule operations a second.",
+    )
+    audit_rate_per_second: float = Field(
+        1.0,
+        ge=0,
+        description="How many schedules all workers together look at in a second, round after round, to see "
+        "that the stores agree; 0: none. Each costs one describe of Temporal and one read of SpiceDB. "
+        "Workers of one store, or with --until-idle, don't audit.",
+    )
+    audit_repairs: bool = Field(
+        default=False,
+        description="Whether these audits ask for the repair of what one can mend; else they only tell, in "
+        "the log and in `outbox status`.",
     )
     settle_batch_max: Count = Field(
         500, description="How many outcomes are settled in one transaction at most."
@@ -111,12 +183,27 @@ class Settings(BaseSettings):
         262_144, description="The largest request that may be enqueued, in bytes of JSON."
     )
 
+    failpoints: str | None = Field(
+        None,
+        description="For tests: makes a worker die, freeze or fail at named points, as settle.before=exit@3; "
+        "docs/testing.md lists them.",
+    )
+
     @model_validator(mode="after")
     def _lease_outlasts_the_attempt(self) -> Self:
         if self.step_timeout_seconds > self.lease_seconds:
             raise ValueError(
                 "OUTBOX_STEP_TIMEOUT_SECONDS must not exceed OUTBOX_LEASE_SECONDS: "
                 "a step would be taken over while its first worker is still at it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Self:
+        sasl = (self.kafka_sasl_mechanism, self.kafka_sasl_username, self.kafka_sasl_password)
+        if any(sasl) and not all(sasl):
+            raise ValueError(
+                "OUTBOX_KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD are set together or not at all"
             )
         return self
 
@@ -129,6 +216,21 @@ class Settings(BaseSettings):
             self.retry_max_strikes,
             self.registration_deadline_seconds,
         )
+
+    @property
+    def late_bound_seconds(self) -> float:
+        """How long after an intent's end its stamp and mark may still be needed."""
+        return self.step_timeout_seconds + self.late_write_seconds + self.verify_again_seconds
+
+    @property
+    def room(self) -> dict[Consumer, int]:
+        """How many effects of each consumer a worker runs at once; none of those it leaves to others."""
+        room = {
+            Consumer.AUTHZ: self.authz_concurrency,
+            Consumer.TEMPORAL: self.temporal_concurrency,
+            Consumer.BOTH: self.repair_concurrency,
+        }
+        return {name: most for name, most in room.items() if most}
 
     @property
     def rates(self) -> dict[Consumer, float]:

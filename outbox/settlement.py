@@ -14,8 +14,9 @@ from outbox.outcome import Conflict, Done, Failure, Misconfigured, Outcome, Refu
 # A store that is away, silent or busy is no reason to give a step up; one that answers and still can't settle
 # it is.
 _STRIKES = frozenset({ErrorCode.RACED, ErrorCode.UNEXPECTED})
-# Probed by one step at a time until it answers as it should; a store that asks for patience gets it, too.
-_DOWN = frozenset({ErrorCode.UNREACHABLE, ErrorCode.OVERLOADED})
+# Probed by one step at a time until it answers as it should; a store that asks for patience gets it, too. One
+# that lets a whole deadline pass in silence may hang: if others of its steps go through, they close it again.
+_DOWN = frozenset({ErrorCode.UNREACHABLE, ErrorCode.OVERLOADED, ErrorCode.TIMED_OUT})
 # What a registration may not go on with for ever.
 _PATIENCE = frozenset({ErrorCode.RACED, ErrorCode.OVERLOADED})
 
@@ -107,7 +108,8 @@ def decide(dispatch: Dispatch, outcome: Outcome, policy: RetryPolicy, jitter: ra
             strike, down = code in _STRIKES, code in _DOWN
             return _again(dispatch, outcome, policy, jitter, strike=strike, down=down, wish=wish)
         case Unknown(code=code):
-            return _again(dispatch, outcome, policy, jitter, strike=code in _STRIKES, unknown=True)
+            strike, down = code in _STRIKES, code in _DOWN
+            return _again(dispatch, outcome, policy, jitter, strike=strike, unknown=True, down=down)
         case Misconfigured():
             return _again(dispatch, outcome, policy, jitter, strike=False, down=True)
         case _:
@@ -139,7 +141,12 @@ def _names(dispatch: Dispatch) -> dict[str, Any]:
 
 
 def _advance(
-    dispatch: Dispatch, event: EventType, *, cause: Cause | None = None, zed_token: str | None = None
+    dispatch: Dispatch,
+    event: EventType,
+    *,
+    cause: Cause | None = None,
+    zed_token: str | None = None,
+    live: Live | None = None,
 ) -> Settlement:
     terminal = TERMINALS.get(event)
     following = STEPS.get(event)
@@ -149,7 +156,7 @@ def _advance(
         next_event=event,
         next_consumer=following.consumer if following else None,
         terminal=terminal is not None,
-        live=terminal.live if terminal else Live.KEEP,
+        live=(live or terminal.live) if terminal else Live.KEEP,
         waits=following is not None and following.undoes,
         error_code=cause.code if cause else None,
         error_message=cause.message if cause else None,
@@ -163,7 +170,7 @@ def _done(dispatch: Dispatch, outcome: Done) -> Settlement:
     event = step.skipped if outcome.skipped and step.skipped else step.done
     # A compensation that is done ends its intent with what made it necessary.
     cause = None if dispatch.look else dispatch.cause
-    return _advance(dispatch, event, cause=cause, zed_token=outcome.zed_token)
+    return _advance(dispatch, event, cause=cause, zed_token=outcome.zed_token, live=outcome.live)
 
 
 def _rejected(

@@ -1,19 +1,29 @@
 """Settles outcomes in batches: what gathers while one batch is written is the next."""
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from outbox import clock
+from outbox.failpoints import reach
 from outbox.settlement import Settlement
 from outbox.store.engine import is_passing
-from outbox.store.work import WorkStore
 
 _RETRY_SECONDS = 0.5
 
 log = structlog.get_logger()
+
+
+class Settles(Protocol):
+    """What the settler asks of Postgres."""
+
+    async def settle(self, settlements: Sequence[Settlement], *, wake: bool = False) -> set[tuple[UUID, int]]:
+        """Settle a batch in one transaction; tell the intents and lease numbers of those that matched."""
+        ...
 
 
 class Settler:
@@ -24,7 +34,7 @@ class Settler:
     """
 
     def __init__(
-        self, store: WorkStore, *, batch_max: int, wake: bool, on_settled: Callable[[list[Settlement]], None]
+        self, store: Settles, *, batch_max: int, wake: bool, on_settled: Callable[[list[Settlement]], None]
     ) -> None:
         self._store = store
         self._batch_max = batch_max
@@ -53,12 +63,14 @@ class Settler:
         while self._waiting:
             batch = self._waiting[: self._batch_max]
             try:
+                await reach("settle.before")
                 matched = await self._store.settle(batch, wake=self._wake)
+                await reach("settle.after")
             except DBAPIError as error:
                 if not is_passing(error):
                     raise
                 log.warning("settle.postponed", outcomes=len(batch), error=type(error.orig).__name__)
-                if time.monotonic() >= give_up_at:
+                if clock.monotonic() >= give_up_at:
                     return
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import tuple_row
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox.errors import OutboxError
 from outbox.flow import Status
 from outbox.intents import IntentError, IntentResult
+from outbox.store.engine import is_passing, is_passing_state
 
 CHANNEL = "outbox_settled"
 _FIRST_NAP_SECONDS = 0.05
@@ -38,6 +41,8 @@ class _Line(Protocol):
 async def wait(engine_or_url: AsyncEngine | str, intent_id: UUID, timeout: float = 30) -> IntentResult:  # noqa: ASYNC109 - part of the contract, and its expiry says where the intent stands
     """Wait until the intent has ended, or is parked and needs an operator. Call it after the commit.
 
+    A Postgres that restarts meanwhile, or is away, is waited for too.
+
     Args:
         engine_or_url: a SQLAlchemy ``AsyncEngine`` on psycopg or asyncpg, or a Postgres URL. The connection
             is closed at the end, and not given back to the engine's pool.
@@ -48,25 +53,57 @@ async def wait(engine_or_url: AsyncEngine | str, intent_id: UUID, timeout: float
         A failed or parked intent is a result too.
 
     Raises:
-        TimeoutError: saying where the intent stands.
+        TimeoutError: saying where the intent stands, or why Postgres could not be asked.
         UnknownIntent: there is no such intent, or its transaction is not committed.
     """
-    stand = "not known yet"
+    watch = _Watch(intent_id)
     try:
-        async with asyncio.timeout(timeout) as scope, _line(engine_or_url) as line:
-            nap = _FIRST_NAP_SECONDS
-            result = await _look(line, intent_id)
-            if result.status is Status.PENDING:
-                await line.subscribe()
-            while (result := await _look(line, intent_id)).status is Status.PENDING:
-                stand = f"its pending event is {result.event_type}"
-                await line.nap(nap)
-                nap = min(nap * 1.5, _LONGEST_NAP_SECONDS)
-            return result
+        async with asyncio.timeout(timeout) as scope:
+            while True:
+                try:
+                    async with _line(engine_or_url) as line:
+                        return await watch.until_ended(line)
+                except Exception as error:
+                    if not _is_away(error):
+                        raise
+                    watch.stand = f"Postgres is away ({' '.join(str(error).split())})"
+                await asyncio.sleep(_LONGEST_NAP_SECONDS)
     except TimeoutError:
         if not scope.expired():
             raise
-        raise TimeoutError(f"intent {intent_id} has not ended within {timeout:g} s: {stand}") from None
+        raise TimeoutError(f"intent {intent_id} has not ended within {timeout:g} s: {watch.stand}") from None
+
+
+@dataclass
+class _Watch:
+    """One intent, watched over one connection after another. Attributes: ``stand``, what was last known."""
+
+    intent_id: UUID
+    stand: str = "not known yet"
+
+    async def until_ended(self, line: _Line) -> IntentResult:
+        """Return the result as soon as there is one."""
+        nap = _FIRST_NAP_SECONDS
+        result = await _look(line, self.intent_id)
+        if result.status is Status.PENDING:
+            await line.subscribe()
+        while (result := await _look(line, self.intent_id)).status is Status.PENDING:
+            self.stand = f"its pending event is {result.event_type}"
+            await line.nap(nap)
+            nap = min(nap * 1.5, _LONGEST_NAP_SECONDS)
+        return result
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether Postgres restarts or can't be reached: that passes, and what was committed is still there."""
+    if isinstance(error, DBAPIError):
+        return is_passing(error)
+    state = getattr(error, "sqlstate", None)
+    if state is not None:
+        return is_passing_state(state)
+    # Without a state, the connection was lost or could not be made. asyncpg may not be installed.
+    lost = isinstance(error, ConnectionError | psycopg.OperationalError | psycopg.InterfaceError)
+    return lost or type(error).__module__.startswith("asyncpg.")
 
 
 async def _look(line: _Line, intent_id: UUID) -> IntentResult:

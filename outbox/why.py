@@ -35,9 +35,17 @@ def _reason(head: Mapping[str, Any]) -> str:
     match head["state"]:
         case "parked":
             reason = (
-                f"{effect} is parked after {attempt} "
-                f"({head['error_code']}: {head['error_message']}); it needs a person"
+                f"{effect} is parked after {attempt} ({head['error_code']}: {head['error_message']}), "
+                f"failing since {_clock(head['failing_since'])}, tried last at {_clock(head['tried_at'])}; "
+                "it needs a person"
             )
+        case "dispatched" if rests:
+            reason = (
+                f"{effect} is on its way to a worker over Kafka; dispatched again in "
+                f"{_seconds(head['due_at'], now)} if none takes it: is one running?"
+            )
+        case "dispatched":
+            reason = f"no worker took {effect} in time; the relay dispatches it again: is one running?"
         case "leased" if rests:
             reason = f"a worker is at {effect}, {attempt}, for {_seconds(head['due_at'], now)} more at most"
         case "leased":

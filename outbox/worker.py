@@ -6,8 +6,8 @@ told for sure is ``Unknown``.
 """
 
 import asyncio
+import logging
 import random
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +15,16 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from outbox import clock
 from outbox.dispatch import Cause, Dispatch, Effects
 from outbox.errors import ErrorCode
+from outbox.failpoints import reach
 from outbox.flow import Consumer
 from outbox.outcome import Done, Outcome, Unknown
 from outbox.settlement import Action, RetryPolicy, Settlement, decide, park
-from outbox.settler import Settler
+from outbox.settler import Settler, Settles
 from outbox.source import Source
 from outbox.store.engine import is_passing
-from outbox.store.work import WorkStore
 
 _POSTGRES_AWAY_SECONDS = 1.0
 
@@ -55,7 +56,7 @@ class Worker:
     def __init__(
         self,
         source: Source,
-        store: WorkStore,
+        store: Settles,
         effects: Mapping[Consumer, Effects],
         options: WorkerOptions,
         *,
@@ -65,14 +66,17 @@ class Worker:
         self._effects = effects
         self._options = options
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        # Bound once: to look the logger up for each step costs as much as all else that is logged.
+        self._log = log.bind()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: Counter[Consumer] = Counter()
         self._settled_as: Counter[Action] = Counter()
-        # A worker for one store alone must wake the workers of the other when it settles.
-        alone = not {Consumer.AUTHZ, Consumer.TEMPORAL} <= set(effects)
+        # A worker for one store alone must wake the workers of the other when it settles, and one that takes
+        # from a relay must wake the relay.
+        wakes = source.relayed or not {Consumer.AUTHZ, Consumer.TEMPORAL} <= set(effects)
         self._settler = Settler(
-            store, batch_max=options.settle_batch_max, wake=alone, on_settled=self._settled
+            store, batch_max=options.settle_batch_max, wake=wakes, on_settled=self._settled
         )
 
     def stop(self) -> None:
@@ -92,6 +96,7 @@ class Worker:
             while not self._stopping.is_set():
                 credit = self._credit()
                 taken = await self._take(credit)
+                await reach("take.after")
                 for dispatch in taken:
                     self._start(dispatch)
                 if taken and len(taken) == sum(credit.values()):
@@ -137,14 +142,17 @@ class Worker:
             self._settler.put(park(dispatch, cause))
             return
         outcome = await self._apply(dispatch)
-        self._log(dispatch, outcome)
+        self._tell(dispatch, outcome)
         self._settler.put(decide(dispatch, outcome, self._options.policy, self._jitter))
 
     async def _apply(self, dispatch: Dispatch) -> Outcome:
         effects = self._effects[dispatch.consumer]
         try:
             async with asyncio.timeout(max(0.0, dispatch.remaining())):
-                return await (effects.look(dispatch) if dispatch.look else effects.apply(dispatch))
+                await reach("apply.before")
+                outcome = await (effects.look(dispatch) if dispatch.look else effects.apply(dispatch))
+                await reach("apply.after")
+                return outcome
         except TimeoutError:
             return Unknown(ErrorCode.TIMED_OUT, "no answer before the step's deadline")
         except asyncio.CancelledError:
@@ -173,7 +181,8 @@ class Worker:
 
     async def _drain(self, settling: asyncio.Task[None]) -> None:
         """Let the steps under way finish, release those that take too long, and settle all of them."""
-        until = time.monotonic() + self._options.drain_seconds
+        self._source.leave()
+        until = clock.monotonic() + self._options.drain_seconds
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=self._options.drain_seconds)
             for task in late:
@@ -186,7 +195,10 @@ class Worker:
         await asyncio.gather(settling, return_exceptions=True)
         await self._settler.flush(give_up_at=until)
 
-    def _log(self, dispatch: Dispatch, outcome: Outcome) -> None:
+    def _tell(self, dispatch: Dispatch, outcome: Outcome) -> None:
+        level = logging.DEBUG if isinstance(outcome, Done) else logging.INFO
+        if not self._log.is_enabled_for(level):
+            return
         about = {
             "intent_id": str(dispatch.intent_id),
             "schedule_id": dispatch.schedule_id,
@@ -195,7 +207,9 @@ class Worker:
             **dispatch.trace,
         }
         if isinstance(outcome, Done):
-            log.debug("step.done", **about)
+            self._log.debug("step.done", **about)
         else:
             kind = type(outcome).__name__.lower()
-            log.info("step.failed", outcome=kind, code=outcome.code.value, error=outcome.message, **about)
+            self._log.info(
+                "step.failed", outcome=kind, code=outcome.code.value, error=outcome.message, **about
+            )

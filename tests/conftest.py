@@ -5,6 +5,7 @@ SpiceDB and Temporal are shared: tests use agents of their own (the fixture ``ag
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,9 +14,11 @@ import pytest
 from psycopg import sql
 
 from outbox.compose import schema
+from outbox.compose.kafka import create_topics
 from outbox.settings import Settings
 from outbox.stack import Stack, StackInfo
 from outbox.store.migrations import migrate
+from tests.kafka.brokers import broker
 from tests.stack.containers import ContainerStack, engine_answers
 
 TEMPLATE = "outbox_template"
@@ -40,6 +43,32 @@ def stack(running_stack: Stack | ContainerStack) -> StackInfo:
     return info
 
 
+@pytest.fixture(scope="session")
+def kafka(running_stack: Stack | ContainerStack) -> str:
+    """The address of a broker, started for the first test that needs one: see ``tests.kafka.brokers``."""
+    if isinstance(running_stack, ContainerStack):
+        pytest.skip("the container stack has no broker")
+    found = running_stack.up(kafka=broker()[0]).kafka_bootstrap
+    assert found
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for found in terminalreporter.stats.values() for one in found]
+    if any("kafka" in getattr(one, "nodeid", "") for one in reports):
+        name, why = broker()
+        terminalreporter.write_line(f"Kafka wire: tested on {name} ({why})")
+
+
+@pytest.fixture
+def topics(kafka: str) -> dict[str, object]:
+    """Settings for topics of the test's own."""
+    own: dict[str, object] = {"kafka_bootstrap": kafka, "kafka_prefix": f"t{uuid4().hex[:12]}"}
+    own |= {"kafka_partitions": 4, "dispatch_seconds": 5.0}
+    create_topics(Settings.model_validate(own))
+    return own
+
+
 def settings_for(stack: StackInfo, database_url: str | None = None, **more: object) -> Settings:
     """Settings for the stack, impatient so that tests are quick, blind to the environment."""
     found = {name.removeprefix("OUTBOX_").lower(): value for name, value in stack.environment().items()}
@@ -51,6 +80,8 @@ def settings_for(stack: StackInfo, database_url: str | None = None, **more: obje
         "retry_cap_seconds": 0.5,
         "poll_interval_seconds": 0.05,
         "drain_seconds": 5.0,
+        # Audits make calls of their own: only tests of theirs let workers do them.
+        "audit_rate_per_second": 0.0,
     }
     url = {"database_url": database_url} if database_url else {}
     return Settings.model_validate(found | quick | url | more)
@@ -67,22 +98,15 @@ def template(stack: StackInfo) -> str:
 @pytest.fixture
 def database(stack: StackInfo, template: str) -> Iterator[str]:
     """The URL of a migrated database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    _execute(
-        stack,
-        sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)),
-    )
-    yield database_url(stack, name)
-    _execute(stack, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with copied(stack, template) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database(stack: StackInfo) -> Iterator[str]:
     """The URL of a database of the test's own with nothing in it."""
-    name = f"test_{uuid4().hex}"
-    _execute(stack, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield database_url(stack, name)
-    _execute(stack, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with copied(stack, "template1") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +123,15 @@ def agent() -> str:
 
 def database_url(stack: StackInfo, name: str) -> str:
     return stack.database_url.rsplit("/", 1)[0] + "/" + name
+
+
+@contextmanager
+def copied(stack: StackInfo, template: str) -> Iterator[str]:
+    """The URL of a copy of a database, for as long as the context is open."""
+    name, original = sql.Identifier(f"test_{uuid4().hex}"), sql.Identifier(template)
+    _execute(stack, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, original))
+    yield database_url(stack, name.as_string()[1:-1])
+    _execute(stack, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 def _execute(stack: StackInfo, statement: sql.Composed) -> None:

@@ -54,7 +54,8 @@ BEGIN
     END IF;
     IF NOT forced AND EXISTS (
         SELECT FROM outbox.intents i
-         WHERE i.schedule_id = wish.schedule_id AND i.position > wish.position AND i.kind <> 'repair'
+         WHERE i.schedule_id = wish.schedule_id AND i.position > wish.position
+           AND (i.kind <> 'repair' OR i.request ? 'adopt')
     ) THEN
         RETURN QUERY SELECT 'refused', 'a later intent of the lane has overtaken it (force replays it all the same)',
                             NULL::uuid;
@@ -113,8 +114,13 @@ BEGIN
 
     IF step.event_type = 'schedule.create.requested' THEN
         -- Nothing is in Temporal yet: the compensation undoes what may be in SpiceDB.
-        INSERT INTO outbox.events (intent_id, schedule_id, type, at, error_code, error_message)
-        VALUES (intent, step.schedule_id, 'schedule.compensation_requested', moment, 'discarded', why);
+        WITH logged AS (
+            INSERT INTO outbox.events (intent_id, schedule_id, type, at, error_code, error_message)
+            VALUES (intent, step.schedule_id, 'schedule.compensation_requested', moment, 'discarded', why)
+            RETURNING id
+        )
+        INSERT INTO outbox.publications (event_id, intent_id)
+        SELECT l.id, intent FROM logged l JOIN outbox.instance n ON n.publishes;
         UPDATE outbox.queue q SET event_type = 'schedule.compensation_requested', consumer = 'authz'
          WHERE q.intent_id = intent;
     END IF;
@@ -130,22 +136,24 @@ BEGIN
 END;
 $$;
 
--- Ask for a lane to be brought to what its live stamp says, in its turn. One at a time is enough.
-CREATE FUNCTION outbox.request_repair(schedule text) RETURNS uuid
+-- Ask for a lane to be brought to what its live stamp says, in its turn; or, adopting, for a schedule from
+-- before the outbox to become the lane's live one. One of a kind at a time is enough.
+CREATE FUNCTION outbox.request_repair(schedule text, adopting boolean DEFAULT false) RETURNS uuid
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    wish  CONSTANT jsonb := CASE WHEN adopting THEN '{"adopt": true}' ELSE '{}' END;
     found uuid;
 BEGIN
-    SELECT q.intent_id INTO found FROM outbox.queue q
-     WHERE q.schedule_id = schedule AND q.event_type = 'schedule.repair.requested'
+    SELECT q.intent_id INTO found FROM outbox.intents i JOIN outbox.queue q ON q.intent_id = i.id
+     WHERE i.schedule_id = schedule AND i.kind = 'repair' AND i.request = wish
        AND (q.place IN ('incoming', 'behind') OR (q.place = 'deferred' AND q.due_at <= clock_timestamp()));
     IF found IS NOT NULL THEN
         RETURN found;
     END IF;
     WITH written AS (
         INSERT INTO outbox.intents (id, schedule_id, kind, request, creator)
-        VALUES (outbox.uuid7(), schedule, 'repair', '{}', '{}') RETURNING *
+        VALUES (outbox.uuid7(), schedule, 'repair', wish, '{}') RETURNING *
     ), logged AS (
         INSERT INTO outbox.events (intent_id, schedule_id, type)
         SELECT w.id, w.schedule_id, 'schedule.repair.requested' FROM written w
@@ -155,39 +163,5 @@ BEGIN
     RETURNING intent_id INTO found;
     NOTIFY outbox_work;
     RETURN found;
-END;
-$$;
-
--- Delete up to so many ended intents that are older, with their events and attempts; returns how many.
---
--- Kept: what has not ended, the intent of a live stamp, the newest of a replayed chain's members while one of
--- them is unsettled, and every intent of a lane whose late writes may still land (its stamps tell debris).
-CREATE FUNCTION outbox.prune(older_than timestamptz, most integer) RETURNS integer
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    gone uuid[];
-BEGIN
-    SELECT array_agg(p.id) INTO gone FROM (
-        SELECT i.id FROM outbox.intents i
-          JOIN outbox.events t ON t.intent_id = i.id AND t.type IN (
-               'schedule.created', 'schedule.create_failed', 'schedule.deleted', 'schedule.delete_failed',
-               'schedule.repaired')
-         WHERE t.at < older_than
-           AND NOT EXISTS (SELECT FROM outbox.lanes l WHERE l.schedule_id = i.schedule_id
-                              AND (l.live_intent = i.id OR l.hold_until > clock_timestamp()))
-           AND NOT EXISTS (SELECT FROM outbox.queue q WHERE q.schedule_id = i.schedule_id)
-         ORDER BY i.id LIMIT most FOR UPDATE OF i SKIP LOCKED) AS p;
-    IF gone IS NULL THEN
-        DELETE FROM outbox.lanes l
-         WHERE l.live_intent IS NULL AND l.updated_at < older_than
-           AND coalesce(l.hold_until < clock_timestamp(), true)
-           AND NOT EXISTS (SELECT FROM outbox.queue q WHERE q.schedule_id = l.schedule_id);
-        RETURN 0;
-    END IF;
-    DELETE FROM outbox.attempts a WHERE a.intent_id = ANY (gone);
-    DELETE FROM outbox.events e WHERE e.intent_id = ANY (gone);
-    DELETE FROM outbox.intents i WHERE i.id = ANY (gone);
-    RETURN cardinality(gone);
 END;
 $$;

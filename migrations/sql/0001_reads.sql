@@ -12,7 +12,9 @@ SELECT i.id, i.schedule_id, i.kind, i.created_at, i.position, i.replays, i.repla
        CASE WHEN t.type IS NULL THEN q.error_message ELSE t.error_message END AS error_message,
        coalesce(t.at, (SELECT max(e.at) FROM outbox.events e WHERE e.intent_id = i.id), i.created_at) AS updated_at
 FROM outbox.intents i
-LEFT JOIN outbox.events t ON t.intent_id = i.id AND t.type IN (
+LEFT JOIN (
+    SELECT e.intent_id, e.type::text AS type, e.at, e.lease_number, e.error_code, e.error_message FROM outbox.events e
+) AS t ON t.intent_id = i.id AND t.type IN (
     'schedule.created', 'schedule.create_failed', 'schedule.deleted', 'schedule.delete_failed',
     'schedule.repaired')
 LEFT JOIN outbox.queue q ON q.intent_id = i.id;

@@ -4,24 +4,84 @@
 -- A claim never waits for a row: it skips what a settle has locked. A settle locks the rows that it settles,
 -- in the order of their ids, and waits at most for a claim. Producers lock nothing that either waits for.
 
--- Take up to limits[consumer] due steps of each consumer, as {"authz": 10, "temporal": 5}, and no more than
--- rates[consumer] a second, over all workers, of those that have a rate.
+-- Where a claim starts to look: whatever lies before is gone. Row versions that are gone are passed over again by
+-- every look until they are vacuumed, and none can be while some transaction, anywhere, is older than them.
+--
+-- Each claim looks from the very start for as long as that takes less than a millisecond. When it takes longer, what
+-- it finds there first becomes the floor of the next claims, for twenty times as long as the look took: so looks
+-- from the start never take more than a twentieth of the time. The floors stay behind by a second and a thousand
+-- positions. What is committed later still is found by the next look from the start.
+-- Sequences keep them, as these leave no row versions behind.
+CREATE TYPE outbox.floors AS (
+    authz timestamptz, temporal timestamptz, "both" timestamptz,
+    incoming bigint,  -- position; 0: looked from the start
+    news     boolean  -- whether anything incoming may be there
+);
+CREATE SEQUENCE outbox.next_look AS bigint MINVALUE 0;  -- microseconds since 1970, as the next three
+CREATE SEQUENCE outbox.floor_authz AS bigint MINVALUE 0;
+CREATE SEQUENCE outbox.floor_temporal AS bigint MINVALUE 0;
+CREATE SEQUENCE outbox.floor_both AS bigint MINVALUE 0;
+CREATE SEQUENCE outbox.floor_incoming AS bigint MINVALUE 0;  -- position
+
+CREATE FUNCTION outbox.floors(moment timestamptz) RETURNS outbox.floors
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    now_us bigint := extract(epoch FROM moment) * 1000000;
+    behind CONSTANT timestamptz := moment - interval '1 second';
+    began  timestamptz;
+    took   bigint;  -- microseconds
+    found  outbox.floors;
+BEGIN
+    IF now_us < pg_sequence_last_value('outbox.next_look') THEN
+        RETURN (to_timestamp(pg_sequence_last_value('outbox.floor_authz') / 1000000.0),
+                to_timestamp(pg_sequence_last_value('outbox.floor_temporal') / 1000000.0),
+                to_timestamp(pg_sequence_last_value('outbox.floor_both') / 1000000.0),
+                pg_sequence_last_value('outbox.floor_incoming'), true)::outbox.floors;
+    END IF;
+
+    began := clock_timestamp();
+    SELECT (SELECT h.due_at FROM outbox.queue h
+             WHERE h.place = 'head' AND h.consumer = 'authz' ORDER BY h.due_at LIMIT 1),
+           (SELECT h.due_at FROM outbox.queue h
+             WHERE h.place = 'head' AND h.consumer = 'temporal' ORDER BY h.due_at LIMIT 1),
+           (SELECT h.due_at FROM outbox.queue h
+             WHERE h.place = 'head' AND h.consumer = 'both' ORDER BY h.due_at LIMIT 1),
+           (SELECT i.position FROM outbox.queue i WHERE i.place = 'incoming' ORDER BY i.position LIMIT 1)
+      INTO found.authz, found.temporal, found."both", found.incoming;
+    took := extract(epoch FROM clock_timestamp() - began) * 1000000;
+    IF took < 1000 THEN
+        RETURN ('-infinity', '-infinity', '-infinity', 0, found.incoming IS NOT NULL)::outbox.floors;
+    END IF;
+    found := (least(found.authz, behind), least(found.temporal, behind), least(found."both", behind),
+              greatest(0, least(found.incoming, (SELECT last_value FROM outbox.intents_position_seq) - 1000)),
+              found.incoming IS NOT NULL)::outbox.floors;
+    PERFORM setval('outbox.floor_authz', (extract(epoch FROM found.authz) * 1000000)::bigint),
+            setval('outbox.floor_temporal', (extract(epoch FROM found.temporal) * 1000000)::bigint),
+            setval('outbox.floor_both', (extract(epoch FROM found."both") * 1000000)::bigint),
+            setval('outbox.floor_incoming', found.incoming),
+            setval('outbox.next_look', now_us + 20 * took);
+    RETURN found;
+END;
+$$;
+
+-- Choose up to limits[consumer] due steps of each consumer, as {"authz": 10, "temporal": 5}, and no more than
+-- rates[consumer] a second, over all workers, of those that have a rate; lease them to the caller (taken), or
+-- mark them as dispatched, for a worker to take.
 --
 -- A claim looks at heads and at what has come in since the last claim, never at the backlog behind heads.
 -- An incoming intent becomes its lane's head where the lane has none. Where it has one, the head's row is
 -- locked against deletion while its follower is marked, so that the settle that ends the head comes after the
 -- mark and sees the follower that it must promote. A lane whose head is being settled right now is left
 -- for the next claim.
-CREATE FUNCTION outbox.claim(
-    limits jsonb, rates jsonb, lease_seconds float8, step_timeout_seconds float8, late_write_seconds float8)
-RETURNS TABLE (
-    intent_id uuid, schedule_id text, kind text, event_type text, lease_number bigint, attempt integer,
-    strikes integer, unknown boolean, cause_code text, cause_message text, looking boolean,
-    patience float8, request jsonb, creator jsonb, trace jsonb, live_intent uuid)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+CREATE FUNCTION outbox.choose(
+    limits jsonb, rates jsonb, taken boolean,
+    lease_seconds float8, step_timeout_seconds float8, late_write_seconds float8)
+RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 -- The tables change too fast for their statistics: the indexes are right at any size.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -34,6 +94,8 @@ DECLARE
     marked   integer := 0;
     claimed  uuid[];
     fresh    record;
+    floors   outbox.floors;
+    probing  boolean;  -- whether some breaker is open
 BEGIN
     PERFORM pg_advisory_xact_lock(7304564, 1);
     moment := clock_timestamp();
@@ -42,35 +104,44 @@ BEGIN
     SELECT array_agg(a.key), array_agg(
                CASE WHEN b.consumer IS NULL THEN a.value::integer
                     WHEN b.probe_at > moment THEN 0
-                    ELSE least(a.value::integer, 1) END)
-      INTO names, rooms
+                    ELSE least(a.value::integer, 1) END), bool_or(b.consumer IS NOT NULL)
+      INTO names, rooms, probing
       FROM jsonb_each_text(limits) AS a LEFT JOIN outbox.breakers b ON b.consumer = a.key;
 
     -- A rate is a bucket that holds one second's worth.
-    INSERT INTO outbox.budgets AS b (consumer, tokens, at)
-    SELECT r.key, r.value::float8, moment FROM jsonb_each_text(rates) AS r
-        ON CONFLICT (consumer) DO UPDATE
-       SET at = moment,
-           tokens = least(excluded.tokens,
-                          b.tokens + excluded.tokens * extract(epoch FROM moment - b.at)::float8);
-    SELECT array_agg(CASE WHEN b.consumer IS NULL THEN n.room ELSE least(n.room, floor(b.tokens)::integer) END
-                     ORDER BY n.place)
-      INTO rooms
-      FROM unnest(names, rooms) WITH ORDINALITY AS n (consumer, room, place)
-      LEFT JOIN outbox.budgets b ON b.consumer = n.consumer AND rates ? n.consumer;
+    IF rates <> '{}' THEN
+        INSERT INTO outbox.budgets AS b (consumer, tokens, at)
+        SELECT r.key, r.value::float8, moment FROM jsonb_each_text(rates) AS r
+            ON CONFLICT (consumer) DO UPDATE
+           SET at = moment,
+               tokens = least(excluded.tokens,
+                              b.tokens + excluded.tokens * extract(epoch FROM moment - b.at)::float8);
+        SELECT array_agg(CASE WHEN b.consumer IS NULL THEN n.room ELSE least(n.room, floor(b.tokens)::integer) END
+                         ORDER BY n.place)
+          INTO rooms
+          FROM unnest(names, rooms) WITH ORDINALITY AS n (consumer, room, place)
+          LEFT JOIN outbox.budgets b ON b.consumer = n.consumer AND rates ? n.consumer;
+    END IF;
 
     -- Repairs whose time has come line up like everybody else, where somebody is there to do them: in front of
     -- a worker of one store alone they would only stand in their lane's way.
     IF limits ? 'both' THEN
-        UPDATE outbox.queue SET place = 'incoming' WHERE place = 'deferred' AND due_at <= moment;
+        UPDATE outbox.queue SET place = 'incoming' WHERE intent_id IN (
+            SELECT q.intent_id FROM outbox.queue q WHERE q.place = 'deferred' AND q.due_at <= moment
+             ORDER BY q.due_at LIMIT most_marked);
     END IF;
 
-    -- Heads whose step is due: ready, rested, held long enough, or leased by a worker that let the lease end.
+    floors := outbox.floors(moment);
+
+    -- Heads whose step is due: ready, rested, held long enough, dispatched and taken by nobody, or leased by a
+    -- worker that let the lease end.
     WITH due AS (
         SELECT q.* FROM unnest(names, rooms) AS r (consumer, room)
          CROSS JOIN LATERAL (
             SELECT h.* FROM outbox.queue h
-             WHERE h.place = 'head' AND h.consumer = r.consumer AND h.due_at <= moment
+             WHERE h.place = 'head' AND h.consumer = r.consumer
+               AND h.due_at <= moment AND h.due_at >= CASE r.consumer
+                   WHEN 'authz' THEN floors.authz WHEN 'temporal' THEN floors.temporal ELSE floors."both" END
              ORDER BY h.due_at LIMIT r.room
                FOR UPDATE SKIP LOCKED) AS q
     ), expired AS (
@@ -81,14 +152,15 @@ BEGIN
           FROM due d WHERE d.state = 'leased'
     ), leased AS (
         UPDATE outbox.queue q
-           SET state = 'leased',
+           SET state = CASE WHEN taken THEN 'leased' ELSE 'dispatched' END,
                lease_number = d.lease_number + 1,
-               attempts = d.attempts + 1,
+               attempts = d.attempts + taken::integer,
                strikes = d.strikes + (d.state = 'leased')::integer,
                unknown_until = CASE WHEN d.state = 'leased'
                    THEN greatest(d.unknown_until, d.deadline + make_interval(secs => late_write_seconds))
                    ELSE d.unknown_until END,
-               deadline = moment + make_interval(secs => step_timeout_seconds),
+               deadline = CASE WHEN taken THEN moment + make_interval(secs => step_timeout_seconds)
+                               ELSE d.deadline END,
                due_at = moment + make_interval(secs => lease_seconds)
           FROM due d WHERE q.intent_id = d.intent_id
         RETURNING q.intent_id, q.consumer
@@ -101,27 +173,32 @@ BEGIN
       FROM leased l;
 
     -- What has come in: heads of free lanes first come, first leased; the rest goes behind its head.
-    WHILE marked < most_marked AND (SELECT sum(room) FROM unnest(rooms) AS room) > 0 LOOP
+    WHILE floors.news AND marked < most_marked AND (SELECT sum(room) FROM unnest(rooms) AS room) > 0 LOOP
         batch := least(most_marked - marked, greatest(64, 2 * (SELECT sum(room) FROM unnest(rooms) AS room)));
-        WITH incoming AS (
-            SELECT q.intent_id, q.schedule_id, q.consumer, q.position FROM outbox.queue q
-             WHERE q.place = 'incoming' AND q.position > after
+        WITH incoming AS MATERIALIZED (
+            SELECT q.intent_id, q.schedule_id, q.consumer, q.position,
+                   (SELECT h.intent_id FROM outbox.queue h
+                     WHERE h.place = 'head' AND h.schedule_id = q.schedule_id) AS head
+              FROM outbox.queue q
+             WHERE q.place = 'incoming' AND q.position >= floors.incoming AND q.position > after
              ORDER BY q.position LIMIT batch
-        ), lanes AS (
-            SELECT DISTINCT i.schedule_id FROM incoming i
-        ), busy AS (
-            SELECT l.schedule_id FROM lanes l
-             WHERE EXISTS (SELECT FROM outbox.queue h WHERE h.place = 'head' AND h.schedule_id = l.schedule_id)
-        ), pinned AS (
-            SELECT h.schedule_id FROM busy b
-              JOIN outbox.queue h ON h.place = 'head' AND h.schedule_id = b.schedule_id
+        ), pinned AS MATERIALIZED (
+            SELECT h.intent_id FROM (SELECT DISTINCT i.head FROM incoming i) AS b
+              JOIN outbox.queue h ON h.intent_id = b.head AND h.place = 'head'
                FOR KEY SHARE OF h SKIP LOCKED
         ), ranked AS (
-            SELECT i.*, b.schedule_id IS NULL AND row_number() OVER lane = 1 AS heads,
-                   b.schedule_id IS NULL OR p.schedule_id IS NOT NULL AS settled
+            SELECT i.*, i.head IS NULL
+                        AND row_number() OVER (PARTITION BY i.schedule_id ORDER BY i.position) = 1 AS heads
               FROM incoming i
-              LEFT JOIN busy b USING (schedule_id) LEFT JOIN pinned p USING (schedule_id)
-            WINDOW lane AS (PARTITION BY i.schedule_id ORDER BY i.position)
+             -- Written so that it becomes a look into a hash table, whatever the planner expects.
+             WHERE CASE WHEN i.head IS NOT NULL THEN i.head IN (SELECT p.intent_id FROM pinned p)
+                        WHEN floors.incoming = 0 THEN true
+                        -- One that was committed late, below the floor, comes first.
+                        ELSE NOT EXISTS (
+                            SELECT FROM outbox.intents e JOIN outbox.queue w ON w.intent_id = e.id
+                             WHERE e.schedule_id = i.schedule_id AND e.position < floors.incoming
+                               AND w.place = 'incoming')
+                   END
         ), placed AS (
             SELECT r.intent_id, r.heads, l.hold_until,
                    r.heads AND coalesce(l.hold_until <= moment, true)
@@ -130,17 +207,17 @@ BEGIN
                        ORDER BY r.position
                    ) <= coalesce(rooms[array_position(names, r.consumer)], 0) AS leases
               FROM ranked r LEFT JOIN outbox.lanes l USING (schedule_id)
-             WHERE r.settled
         ), written AS (
             UPDATE outbox.queue q
                SET place = CASE WHEN p.heads THEN 'head' ELSE 'behind' END,
-                   state = CASE WHEN p.leases THEN 'leased'
+                   state = CASE WHEN p.leases AND taken THEN 'leased'
+                                WHEN p.leases THEN 'dispatched'
                                 WHEN NOT p.heads THEN 'queued'
                                 WHEN p.hold_until > moment THEN 'holding'
                                 ELSE 'ready' END,
                    lease_number = p.leases::integer,
-                   attempts = p.leases::integer,
-                   deadline = CASE WHEN p.leases
+                   attempts = (p.leases AND taken)::integer,
+                   deadline = CASE WHEN p.leases AND taken
                        THEN moment + make_interval(secs => step_timeout_seconds) END,
                    due_at = CASE WHEN p.leases THEN moment + make_interval(secs => lease_seconds)
                                  WHEN p.heads THEN greatest(q.due_at, p.hold_until)
@@ -167,31 +244,83 @@ BEGIN
         NOTIFY outbox_work;  -- there is more to look at
     END IF;
 
-    UPDATE outbox.budgets b SET tokens = b.tokens - (
-        SELECT count(*) FROM outbox.queue q WHERE q.intent_id = ANY (claimed) AND q.consumer = b.consumer)
-     WHERE rates ? b.consumer;
-
+    IF cardinality(claimed) = 0 THEN
+        RETURN claimed;
+    END IF;
+    IF rates <> '{}' THEN
+        UPDATE outbox.budgets b SET tokens = b.tokens - (
+            SELECT count(*) FROM outbox.queue q
+             WHERE q.intent_id = ANY (claimed) AND q.consumer = b.consumer)
+         WHERE rates ? b.consumer;
+    END IF;
     -- The step that went out to a store with an open breaker is its probe: no other before it had its time.
-    UPDATE outbox.breakers b SET probe_at = moment + make_interval(secs => step_timeout_seconds)
-     WHERE EXISTS (SELECT FROM outbox.queue q WHERE q.intent_id = ANY (claimed) AND q.consumer = b.consumer);
+    IF probing THEN
+        UPDATE outbox.breakers b
+           SET probe_at = moment + make_interval(secs => step_timeout_seconds), probing = true
+         WHERE EXISTS (SELECT FROM outbox.queue q
+                        WHERE q.intent_id = ANY (claimed) AND q.consumer = b.consumer);
+    END IF;
 
-    RETURN QUERY
-    SELECT q.intent_id, q.schedule_id, i.kind, q.event_type, q.lease_number, q.attempts, q.strikes,
+    -- The turn of these intents has come: their requests are published now, in the order of the lane.
+    IF (SELECT n.publishes FROM outbox.instance n WHERE n.only_row) THEN
+        INSERT INTO outbox.publications (event_id, intent_id)
+        SELECT e.id, e.intent_id FROM outbox.queue q
+          JOIN outbox.events e ON e.intent_id = q.intent_id AND e.type = q.event_type
+         WHERE q.intent_id = ANY (claimed) AND q.lease_number = 1;
+    END IF;
+    RETURN claimed;
+END;
+$$;
+
+-- What a worker needs to know of steps.
+CREATE FUNCTION outbox.steps(intents uuid[])
+RETURNS TABLE (
+    intent_id uuid, schedule_id text, kind text, event_type text, lease_number bigint, attempt integer,
+    strikes integer, unknown boolean, cause_code text, cause_message text, looking boolean,
+    patience float8, request jsonb, creator jsonb, trace jsonb, live_intent uuid,
+    live_adopted boolean)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT q.intent_id, q.schedule_id, i.kind::text, q.event_type::text, q.lease_number, q.attempts, q.strikes,
            q.unknown_until IS NOT NULL, q.cause_code, q.cause_message, q.looking, q.patience,
-           wish.request, wish.creator, i.trace, l.live_intent
+           wish.request, wish.creator, i.trace, l.live_intent,
+           EXISTS (SELECT FROM outbox.intents a WHERE a.id = l.live_intent AND a.kind = 'repair')
       FROM outbox.queue q
       JOIN outbox.intents i ON i.id = q.intent_id
       LEFT JOIN outbox.lanes l ON l.schedule_id = q.schedule_id
       -- A repair brings about what the live intent asked for; where none is, it is made in the last one's name.
-      JOIN outbox.intents wish ON wish.id = CASE i.kind
-           WHEN 'repair' THEN coalesce(
+      -- An adoption has a wish of its own.
+      JOIN outbox.intents wish ON wish.id = CASE
+           WHEN i.kind = 'repair' AND NOT i.request ? 'adopt' THEN coalesce(
                l.live_intent,
                (SELECT last.id FROM outbox.intents last
                  WHERE last.schedule_id = i.schedule_id AND last.kind <> 'repair'
                  ORDER BY last.position DESC LIMIT 1),
                i.id)
            ELSE i.id END
-     WHERE q.intent_id = ANY (claimed);
+     WHERE q.intent_id = ANY (intents);
+END;
+
+-- The direct wire: lease due steps to the caller.
+CREATE FUNCTION outbox.claim(
+    limits jsonb, rates jsonb, lease_seconds float8, step_timeout_seconds float8, late_write_seconds float8)
+RETURNS TABLE (
+    intent_id uuid, schedule_id text, kind text, event_type text, lease_number bigint, attempt integer,
+    strikes integer, unknown boolean, cause_code text, cause_message text, looking boolean,
+    patience float8, request jsonb, creator jsonb, trace jsonb, live_intent uuid,
+    live_adopted boolean)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off
+AS $$
+DECLARE
+    claimed uuid[] := outbox.choose(
+        limits, rates, true, lease_seconds, step_timeout_seconds, late_write_seconds);
+BEGIN
+    IF cardinality(claimed) > 0 THEN
+        RETURN QUERY SELECT * FROM outbox.steps(claimed);
+    END IF;
 END;
 $$;
 
@@ -200,7 +329,8 @@ $$;
 -- settlements: an array of objects, the fields of outbox.settlement.Settlement. What names a lease that is
 -- not the row's own any more matches nothing; the rows that did match are returned.
 -- verify_again_seconds: an intent that ends with an attempt that got no answer is followed by two repairs of
--- its lane: as soon as that attempt can't land any more, if the bound holds, and once more so much later.
+-- its lane: as soon as that attempt can't land any more, if the bound holds, and once more so much later. A repair
+-- is followed by the second alone: with two each, repairs through a store that answers every other time would breed.
 -- wake: tell idle workers, as the next steps may be for others than the caller.
 CREATE FUNCTION outbox.settle(
     settlements jsonb, late_write_seconds float8, verify_again_seconds float8, wake boolean)
@@ -208,17 +338,20 @@ RETURNS TABLE (intent_id uuid, lease_number bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
     moment  timestamptz;
     matched uuid[];
+    leases  bigint[];
     tells   boolean;
+    publishes CONSTANT boolean := (SELECT n.publishes FROM outbox.instance n WHERE n.only_row);
 BEGIN
     -- First the locks, then (with a snapshot of its own) the work: a claim that held one of these rows
     -- while it marked a follower has committed by then, and the follower is seen.
-    SELECT array_agg(m.intent_id) INTO matched FROM (
-        SELECT q.intent_id
+    SELECT array_agg(m.intent_id), array_agg(m.lease_number) INTO matched, leases FROM (
+        SELECT q.intent_id, q.lease_number
           FROM jsonb_to_recordset(settlements) AS s (intent_id uuid, lease_number bigint, event_type text)
           JOIN outbox.queue q
             ON q.intent_id = s.intent_id AND q.lease_number = s.lease_number AND q.event_type = s.event_type
@@ -240,8 +373,10 @@ BEGIN
                attempt integer, action text, next_event text, next_consumer text, terminal boolean,
                live text, waits boolean, unknown boolean, strike boolean, patient boolean, delay_seconds float8,
                error_code text, error_message text, zed_token text)
-          JOIN outbox.queue q ON q.intent_id = s.intent_id AND q.lease_number = s.lease_number
-         WHERE s.intent_id = ANY (matched)
+          -- What matched is locked, and matches still.
+          JOIN outbox.queue q
+            ON q.intent_id = s.intent_id AND q.lease_number = s.lease_number AND q.event_type = s.event_type
+         WHERE q.state = 'leased'
          ORDER BY s.intent_id
     ), logged AS (
         INSERT INTO outbox.events (intent_id, schedule_id, type, at, consumer, attempt, lease_number,
@@ -249,6 +384,10 @@ BEGIN
         SELECT i.intent_id, i.schedule_id, i.next_event, moment, i.consumer, i.attempt, i.lease_number,
                i.error_code, i.error_message, i.zed_token
           FROM item i WHERE i.action = 'advance' ORDER BY i.position
+        RETURNING id, intent_id
+    ), published AS (
+        INSERT INTO outbox.publications (event_id, intent_id)
+        SELECT l.id, l.intent_id FROM logged l WHERE publishes ORDER BY l.id
     ), tried AS (
         INSERT INTO outbox.attempts (intent_id, event_type, consumer, attempt, lease_number, action, at,
                                      error_code, error_message)
@@ -289,12 +428,14 @@ BEGIN
     ), ended AS (
         DELETE FROM outbox.queue q USING item i WHERE q.intent_id = i.intent_id AND i.terminal
         RETURNING q.schedule_id, q.intent_id, i.live, i.unknown_until,
+                  q.event_type = 'schedule.repair.requested' AS repairs,
                   CASE WHEN i.unknown_until > moment THEN i.unknown_until END AS hold_until
     ), checks AS MATERIALIZED (
-        SELECT outbox.uuid7() AS id, e.schedule_id, greatest(e.unknown_until, moment) + later AS due_at
+        SELECT outbox.uuid7() AS id, e.schedule_id, greatest(e.unknown_until, moment) + again.later AS due_at
           FROM ended e
-         CROSS JOIN unnest(ARRAY[interval '0', make_interval(secs => verify_again_seconds)]) AS later
-         WHERE e.unknown_until IS NOT NULL
+         CROSS JOIN unnest(ARRAY[interval '0', make_interval(secs => verify_again_seconds)])
+               WITH ORDINALITY AS again (later, number)
+         WHERE e.unknown_until IS NOT NULL AND (again.number = 2 OR NOT e.repairs)
     ), repairs AS (
         INSERT INTO outbox.intents (id, schedule_id, kind, request, creator)
         SELECT c.id, c.schedule_id, 'repair', '{}', '{}' FROM checks c ORDER BY c.due_at
@@ -344,10 +485,7 @@ BEGIN
         NOTIFY outbox_work;
     END IF;
 
-    RETURN QUERY
-    SELECT DISTINCT s.intent_id, s.lease_number
-      FROM jsonb_to_recordset(settlements) AS s (intent_id uuid, lease_number bigint)
-     WHERE s.intent_id = ANY (matched);
+    RETURN QUERY SELECT DISTINCT m.* FROM unnest(matched, leases) AS m;
 END;
 $$;
 
@@ -368,11 +506,21 @@ BEGIN
                n.error_code, n.error_message
           FROM news n WHERE n.store = 'down' ORDER BY n.consumer
             ON CONFLICT (consumer) DO UPDATE
-           SET failures = b.failures + 1,
-               probe_at = moment + make_interval(secs => least(longest_rest, 2 ^ least(b.failures, 10))),
+           -- What was under way already when it opened tells nothing new, however much of it there is.
+           SET failures = b.failures + b.probing::integer,
+               probe_at = CASE WHEN b.probing
+                   THEN moment + make_interval(secs => least(longest_rest, 2 ^ least(b.failures, 10)))
+                   ELSE b.probe_at END,
+               probing = false,
                error_code = excluded.error_code,
                error_message = excluded.error_message
         RETURNING b.consumer
+    ), recalled AS (
+        -- What is on its way to workers waits like the rest; the probe goes out alone.
+        UPDATE outbox.queue q SET state = 'ready', due_at = moment
+          FROM (SELECT w.intent_id FROM down d JOIN outbox.queue w ON w.consumer = d.consumer
+                 WHERE w.state = 'dispatched' FOR UPDATE OF w SKIP LOCKED) AS waiting
+         WHERE q.intent_id = waiting.intent_id
     )
     DELETE FROM outbox.breakers b
      WHERE b.consumer IN (SELECT n.consumer FROM news n WHERE n.store = 'up')

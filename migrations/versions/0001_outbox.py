@@ -12,7 +12,7 @@ depends_on = None
 SQL = Path(__file__).parent.parent / "sql"
 
 
-PARTS = ("tables", "intake", "work", "reads", "operate")
+PARTS = ("tables", "intake", "work", "wire", "reads", "operate", "retention", "audit", "rounds")
 
 
 def upgrade() -> None:

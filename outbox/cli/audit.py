@@ -1,30 +1,23 @@
-"""``outbox audit``: compares ledger, SpiceDB and Temporal, and asks for repairs."""
+"""``outbox audit``: compares ledger, SpiceDB and Temporal, and asks for repairs and adoptions."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.progress import Progress, TaskID
 
 from outbox import compose
-from outbox.agreement import Drift, DriftKind, Report
+from outbox.audit import Tally
 from outbox.cli.configuration import load_settings
-from outbox.cli.running import Code, Json, command, err, out, print_json
-from outbox.settings import Settings
+from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
+from outbox.drift import Drift, Fix
 from outbox.store.engine import open_engine
 from outbox.store.operate import OperateStore
 
-_BY_REPAIR = "outbox audit --repair, with a worker running"
-_BY_HAND = "remove the owner by hand: the outbox can't tell who added it"
-_FIXES = {
-    DriftKind.ORPHAN_TUPLE: _BY_REPAIR,
-    DriftKind.MISSING_TUPLE: _BY_REPAIR,
-    DriftKind.MISSING_SCHEDULE: _BY_REPAIR,
-    DriftKind.ORPHAN_SCHEDULE: _BY_REPAIR,
-    DriftKind.WRONG_OWNER: _BY_HAND,
-    DriftKind.FINISHED: "delete the schedule: Temporal removed it when it had run out",
-    DriftKind.LEGACY: "none needed: a delete removes it",
-    DriftKind.FOREIGN: "none by the outbox: it never touches what it did not make",
-}
+_REFRESH_SECONDS = 0.2
 
 
 def register(app: typer.Typer) -> None:
@@ -39,54 +32,105 @@ async def audit(
     repair: Annotated[
         bool, typer.Option("--repair", help="Ask for a repair of each schedule that one can mend.")
     ] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take legacy schedules into the ledger; needs --yes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do it, don't only show it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare ledger, SpiceDB and Temporal; exit 1 if something of ours is not as the ledger says.
 
     Schedules whose intents are under way are left out. What somebody else made is listed and never touched.
-    A repair is an intent like any other: it waits its turn, and a worker carries it out.
+    A repair is an intent like any other: it waits its turn, and a worker carries it out. So is an adoption:
+    it stamps a schedule from before the outbox in SpiceDB, and leaves its owner as it is.
     """
+    if yes and not adopt:
+        raise CommandError("--yes goes with --adopt", Code.BAD_INPUT)
     settings = load_settings()
-    report = await compose.agreement.check_agreement(settings, ids=[schedule] if schedule else None)
-    for drift in report.drifts:
-        _show(drift, as_json=as_json)
+    tally = Tally()
+    asked = 0
+    async with open_engine(settings.database_url.get_secret_value()) as engine, _progress(tally):
+        request = _Requests(OperateStore(engine), repairs=repair, adopts=adopt and yes)
+        ids = [schedule] if schedule else None
+        async for finding in compose.agreement.findings(settings, tally, ids=ids):
+            if isinstance(finding, Drift):
+                _show(finding, as_json=as_json)
+                asked += adopt and finding.fix is Fix.ADOPT
+                await request.what_mends(finding)
     if not as_json:
-        _sum_up(report)
-    if repair:
-        await _repair(settings, report)
-    if not report.agrees:
+        _sum_up(tally)
+    if asked and not yes:
+        err.print(f"nothing adopted: --yes adopts these {asked}", highlight=False)
+    if tally.ours or (asked and not yes):
         raise typer.Exit(Code.FOUND_WRONG)
 
 
-async def _repair(settings: Settings, report: Report) -> None:
-    names = sorted({drift.schedule_id for drift in report.drifts if _FIXES[drift.kind] == _BY_REPAIR})
-    async with open_engine(settings.database_url.get_secret_value()) as engine:
-        store = OperateStore(engine)
-        for name in names:
-            intent = await store.request_repair(name)
-            err.print(f"{name}: repair asked for, intent {intent}", highlight=False, soft_wrap=True)
+class _Requests:
+    """Asks for what mends a drift, once for each schedule: its drifts come one after another."""
+
+    def __init__(self, store: OperateStore, *, repairs: bool, adopts: bool) -> None:
+        self._store = store
+        self._repairs = repairs
+        self._adopts = adopts
+        self._latest: str | None = None
+
+    async def what_mends(self, drift: Drift) -> None:
+        adopts = self._adopts and drift.fix is Fix.ADOPT
+        if not adopts and not (self._repairs and drift.is_repaired and drift.schedule_id != self._latest):
+            return
+        self._latest = drift.schedule_id
+        intent = await self._store.request_repair(drift.schedule_id, adopting=adopts)
+        what = "adoption" if adopts else "repair"
+        err.print(f"{drift.schedule_id}: {what} asked for, intent {intent}", highlight=False, soft_wrap=True)
+
+
+@asynccontextmanager
+async def _progress(tally: Tally) -> AsyncIterator[None]:
+    """Show on a terminal how far it has come."""
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("reading", total=None)
+        telling = asyncio.create_task(_tell(progress, task, tally))
+        try:
+            yield
+        finally:
+            telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await telling
+
+
+async def _tell(progress: Progress, task: TaskID, tally: Tally) -> None:
+    while True:
+        reading = f"SpiceDB {tally.holdings}, Temporal {tally.schedules}"
+        progress.update(task, description=f"{reading}; compared {tally.lanes}")
+        await asyncio.sleep(_REFRESH_SECONDS)
 
 
 def _show(drift: Drift, *, as_json: bool) -> None:
-    fix = _FIXES[drift.kind]
     if as_json:
         print_json(
             {
                 "schedule_id": drift.schedule_id,
                 "kind": drift.kind,
                 "detail": drift.detail,
-                "fix": fix,
+                "fix": drift.fix,
                 "ours": drift.is_ours,
             }
         )
         return
     colour = "red" if drift.is_ours else "yellow"
-    line = f"[{colour}]{drift.kind}[/] {drift.schedule_id}: {escape(drift.detail)}\n  fix: {fix}"
-    out.print(line, highlight=False, soft_wrap=True)
+    what = escape(_printable(f"{drift.schedule_id}: {drift.detail}"))
+    out.print(f"[{colour}]{drift.kind}[/] {what}\n  fix: {drift.fix}", highlight=False, soft_wrap=True)
 
 
-def _sum_up(report: Report) -> None:
-    ours = sum(drift.is_ours for drift in report.drifts)
-    verdict = f"[red]{ours} differences of ours[/]" if ours else "[green]the stores agree[/]"
-    counts = f"{report.lanes} schedules compared, {report.live} of them live, {len(report.busy)} under way"
+def _printable(text: str) -> str:
+    """Keep what others put into a name (Temporal takes anything) from moving the terminal's cursor."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def _sum_up(tally: Tally) -> None:
+    verdict = f"[red]{tally.ours} differences of ours[/]" if tally.ours else "[green]the stores agree[/]"
+    counts = f"{tally.lanes} schedules compared, {tally.live} of them live, {tally.busy} under way"
     out.print(f"{counts}: {verdict}", soft_wrap=True)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.found.items()))
+    if kinds:
+        out.print(f"found: {kinds}", highlight=False, soft_wrap=True)

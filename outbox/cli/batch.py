@@ -18,7 +18,7 @@ from outbox.enqueue import enqueue_many
 from outbox.errors import IdempotencyConflict, InvalidRequest
 from outbox.intents import Intent
 from outbox.requests import Entry, parse
-from outbox.store.engine import open_engine
+from outbox.store.engine import open_engine, transaction
 
 _CHUNK = 1000
 _BAD_SHOWN = 20
@@ -53,7 +53,7 @@ async def enqueue_file(source: str, *, keep_going: bool, as_json: bool) -> None:
         url = load_settings().database_url.get_secret_value()
         task = progress.add_task("enqueueing", total=len(good))
         intents: list[Intent] = []
-        async with open_engine(url) as engine, engine.begin() as connection:
+        async with open_engine(url) as engine, transaction(engine) as connection:
             for start in range(0, len(good), _CHUNK):
                 chunk = good[start : start + _CHUNK]
                 intents += await _enqueue(connection, chunk, bad if keep_going else None)

@@ -12,7 +12,7 @@ from outbox.cli.running import Code, CommandError, Json, command, err, out, prin
 from outbox.enqueue import enqueue_create, enqueue_delete
 from outbox.intents import Intent, IntentResult
 from outbox.requests import CreateSchedule, Entry, parse
-from outbox.store.engine import open_engine
+from outbox.store.engine import open_engine, transaction
 from outbox.waiting import wait as wait_for
 
 Agent = Annotated[str | None, typer.Argument(help="The agent's id.")]
@@ -142,7 +142,7 @@ async def _enqueue_one(wish: dict[str, Any], *, wait: float | None, as_json: boo
     entry: Entry = parse(wish)
     url = load_settings().database_url.get_secret_value()
     async with open_engine(url) as engine:
-        async with engine.begin() as connection:
+        async with transaction(engine) as connection:
             intent = await _enqueue(connection, entry)
         if wait is None:
             _show(intent, None, as_json=as_json)

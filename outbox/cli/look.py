@@ -8,12 +8,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from outbox import compose
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json
 from outbox.cli.when import moment
 from outbox.flow import Status
+from outbox.settings import Wire
 from outbox.store.engine import open_engine
 from outbox.store.reads import ReadStore
+from outbox.store.relay import instance
 from outbox.why import waits_because
 
 _COLOURS = {"succeeded": "green", "failed": "red", "parked": "yellow", "pending": "blue"}
@@ -100,8 +103,11 @@ async def status(
     as_json: Json = False,
 ) -> None:
     """Show how much waits and where, the oldest head, what ended lately, and which stores are down."""
-    async with open_engine(load_settings().database_url.get_secret_value()) as engine:
+    settings = load_settings()
+    async with open_engine(settings.database_url.get_secret_value()) as engine:
         depths = await ReadStore(engine).depths()
+        if settings.wire is Wire.KAFKA:
+            depths["kafka"] = await compose.kafka.group_state(settings, await instance(engine))
     age = depths["oldest_head_age_seconds"]
     too_old = max_age is not None and age is not None and age > max_age
     if as_json:
@@ -119,11 +125,13 @@ def _print_status(depths: dict[str, Any]) -> None:
         "incoming",
         "behind",
         "ready",
+        "dispatched",
         "leased",
         "waiting_retry",
         "holding",
         "parked",
         "deferred",
+        "unpublished",
     ):
         table.add_row(name.replace("_", " "), str(depths[name]))
     out.print(table)
@@ -131,6 +139,9 @@ def _print_status(depths: dict[str, Any]) -> None:
         out.print(f"oldest head: {depths['oldest_head']}, {depths['oldest_head_age_seconds']:.1f} s")
     for kind, count in depths["ended_last_minute"].items():
         out.print(f"in the last minute: {count} {kind}")
+    _print_audit(depths["audit"])
+    if "kafka" in depths:
+        _print_group(depths["kafka"])
     for breaker in depths["breakers"]:
         out.print(
             f"[red]{breaker['consumer']} {breaker['error_code']}[/] since {_time(breaker['since'])}: "
@@ -138,6 +149,37 @@ def _print_status(depths: dict[str, Any]) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _print_audit(audit: dict[str, Any]) -> None:
+    """The last whole round of the audit that workers do by themselves, and how far this one is."""
+    if audit["last_ended_at"]:
+        took = audit["last_ended_at"] - audit["last_began_at"]
+        found = ", ".join(f"{count} {kind}" for kind, count in sorted(audit["last_found"].items()))
+        out.print(
+            f"last audit: ended {_time(audit['last_ended_at'])} after {took.total_seconds():.0f} s, "
+            f"{audit['last_looked']} schedules, {found or 'no differences'}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if audit["began_at"]:
+        found = ", ".join(f"{count} {kind}" for kind, count in sorted(audit["found"].items()))
+        out.print(
+            f"this audit: since {_time(audit['began_at'])}, {audit['looked']} schedules so far, "
+            f"{found or 'no differences'}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _print_group(state: dict[str, Any]) -> None:
+    if "error" in state:
+        out.print(f"[red]Kafka[/] {escape(state['error'])}", highlight=False, soft_wrap=True)
+        return
+    table = Table("topic", "partitions", "members", "lag", title=state["group"], box=None)
+    for topic in state["topics"]:
+        table.add_row(topic["topic"], *(str(topic[name]) for name in ("partitions", "members", "lag")))
+    out.print(table)
 
 
 async def _find(reads: ReadStore, what: str, limit: int) -> list[dict[str, Any]]:

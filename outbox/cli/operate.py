@@ -8,14 +8,13 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
+from outbox import compose
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
 from outbox.cli.when import moment
 from outbox.flow import Status
 from outbox.store.engine import open_engine
 from outbox.store.operate import Answer, OperateStore
-
-_PRUNED_AT_ONCE = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -105,18 +104,17 @@ async def prune(
     older_than: Annotated[str, typer.Option("--older-than", help="30d, 12h, or an ISO 8601 time.")],
     as_json: Json = False,
 ) -> None:
-    """Delete the history of intents that ended long ago, in batches.
+    """Delete the history of intents that ended long ago, and their marks in SpiceDB, in batches.
 
     Kept, however old: what has not ended, the intent of every live schedule, and what late writes may need.
     """
     before = moment("--older-than", older_than)
     total = 0
-    async with open_engine(load_settings().database_url.get_secret_value()) as engine:
-        with Progress(console=err, transient=True) as progress:
-            task = progress.add_task("pruning", total=None)
-            async for gone in OperateStore(engine).prune(before, batch=_PRUNED_AT_ONCE):
-                total += gone
-                progress.advance(task, gone)
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("pruning", total=None)
+        async for gone in compose.retention.prune(load_settings(), before):
+            total += gone
+            progress.update(task, advance=gone, description=f"pruned {total} intents")
     if as_json:
         print_json({"pruned": total, "older_than": before})
     else:

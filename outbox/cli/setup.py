@@ -41,7 +41,7 @@ def migrate(
     ] = "head",
     as_json: Json = False,
 ) -> None:
-    """Bring the outbox's tables and functions to the newest revision.
+    """Bring the outbox's tables and functions to the newest revision, and make Kafka's topics if it is set.
 
     Safe to run from several hosts at once, and beside an application's own Alembic: everything lives in the
     Postgres schema `outbox`, with a version table of its own.
@@ -49,13 +49,18 @@ def migrate(
     if print_grants:
         out.out(GRANTS, highlight=False, end="")
         return
-    before, after = compose.database.migrate(load_settings(), revision=revision)
+    configured = load_settings()
+    before, after = compose.database.migrate(configured, revision=revision)
+    made = compose.kafka.create_topics(configured) if after and configured.kafka_bootstrap else []
     if as_json:
-        print_json({"before": before, "after": after})
-    elif before == after:
+        print_json({"before": before, "after": after, "topics": made})
+        return
+    if before == after:
         out.print(f"already at revision {after}")
     else:
         out.print(f"migrated from {before or 'nothing'} to {after or 'nothing'}")
+    for topic in made:
+        out.print(f"made topic {topic}", highlight=False)
 
 
 @command
@@ -101,6 +106,7 @@ async def doctor(*, as_json: Json = False) -> None:
         compose.checks.check_postgres(configured),
         compose.checks.check_spicedb(configured),
         compose.checks.check_temporal(configured),
+        compose.checks.check_kafka(configured),
     )
     findings = [finding for report in reports for finding in report]
     for finding in findings:

@@ -28,6 +28,9 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Leave it running; `outbox down` ends it.")
     ] = False,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Start a Kafka broker, too (tansu, in memory), with the topics.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start real Postgres, SpiceDB and Temporal for development, migrated and with the schema applied.
@@ -38,13 +41,13 @@ def up(
     """
     stack = embedded_stack()
     if detach:
-        _show(start(stack), as_json=as_json)
+        _show(start(stack, kafka=kafka), as_json=as_json)
         return
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        info = start(stack)
+        info = start(stack, kafka=kafka)
         _show(info, as_json=as_json)
         err.print("running until Ctrl-C")
         ended.wait()
@@ -83,16 +86,18 @@ def embedded_stack(*, progress: Callable[[str, str], None] = _print_progress) ->
     return Stack(progress=progress)
 
 
-def start(stack: "Stack") -> "StackInfo":
-    """Bring a stack up, migrate it and extend its SpiceDB schema."""
+def start(stack: "Stack", *, kafka: bool = False) -> "StackInfo":
+    """Bring a stack up, migrate it, extend its SpiceDB schema, and make Kafka's topics if it has one."""
     from outbox.stack import StackError  # noqa: PLC0415
 
     try:
-        info = stack.up()
+        info = stack.up(kafka="tansu" if kafka else None)
     except StackError as error:
         raise CommandError(str(error), Code.UNREACHABLE) from error
     settings = settings_of(info)
     compose.database.migrate(settings)
+    if settings.kafka_bootstrap:
+        compose.kafka.create_topics(settings)
     asyncio.run(compose.schema.apply(settings, lambda _: True))
     return info
 

@@ -1,27 +1,30 @@
-"""Compares the three stores: reads ledger, SpiceDB and Temporal, and confirms what differs.
+"""Compares the three stores: opens them, and reads them as the audit asks."""
 
-All that is found is held in dictionaries, a few hundred bytes a schedule: enough for hundreds of thousands.
-"""
-
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+import asyncio
+from base64 import b64decode, b64encode
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import RowMapping
 
 from consumers import authz_reads, temporal_reads
 from consumers.authz import owner_of, relationships_of
 from consumers.authz_client import AuthzClient, Tuple
-from consumers.authz_names import INTENT, OWNER, REGISTERED_BY
+from consumers.authz_names import INTENT, REGISTERED_BY
 from consumers.calls import StoreFailure
 from consumers.temporal_client import TemporalClient
-from outbox.agreement import Holding, Lane, Registration, Report, Stores, compare
+from outbox.agreement import Holding, Lane, Registration, Scheduled, Sight
+from outbox.audit import Finding, Tally, examine, survey
 from outbox.compose.clients import authz_client, temporal_client
 from outbox.dispatch import Creator
+from outbox.drift import Busy, Drift, Report
 from outbox.errors import ErrorCode, StoreUnusable
+from outbox.rounds import StampedPage
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.ledger import LedgerStore
+from outbox.store.rounds import Stage
 
 _SECONDS = 10.0
 _AWAY = frozenset({ErrorCode.UNREACHABLE, ErrorCode.TIMED_OUT, ErrorCode.CONNECTION_LOST})
@@ -30,7 +33,7 @@ _AWAY = frozenset({ErrorCode.UNREACHABLE, ErrorCode.TIMED_OUT, ErrorCode.CONNECT
 async def check_agreement(
     settings: Settings, *, ids: Collection[str] | None = None, prefix: str = ""
 ) -> Report:
-    """Compare ledger, SpiceDB and Temporal.
+    """Compare ledger, SpiceDB and Temporal, and keep all that is found.
 
     Args:
         settings: where the stores are.
@@ -40,78 +43,111 @@ async def check_agreement(
     Raises:
         StoreUnusable: SpiceDB or Temporal can't be read.
     """
-    async with _open(settings) as all_three:
-        if ids is not None:
-            return await all_three.examine([name for name in ids if name.startswith(prefix)])
-        report = await all_three.survey(prefix)
-        suspects = {drift.schedule_id for drift in report.drifts}
-        # Temporal's list lags, and workers may have gone on between the reads: look again, one by one.
-        confirmed = await all_three.examine(suspects)
-        return replace(report, drifts=confirmed.drifts, busy=sorted({*report.busy, *confirmed.busy}))
+    tally = Tally()
+    found = [one async for one in findings(settings, tally, ids=ids, prefix=prefix)]
+    return Report(
+        drifts=[one for one in found if isinstance(one, Drift)],
+        busy=[one.schedule_id for one in found if isinstance(one, Busy)],
+        lanes=tally.lanes,
+        live=tally.live,
+    )
+
+
+async def findings(
+    settings: Settings, tally: Tally, *, ids: Collection[str] | None = None, prefix: str = ""
+) -> AsyncGenerator[Finding, None]:
+    """Compare as ``check_agreement`` does, and yield what differs as it is confirmed; counts as it goes.
+
+    Raises:
+        StoreUnusable: SpiceDB or Temporal can't be read.
+    """
+    async with open_all(settings, prefix) as stores:
+        audit = survey(stores, tally) if ids is None else examine(stores, ids, tally)
+        async for finding in audit:
+            yield finding
 
 
 @dataclass(frozen=True, slots=True)
-class _AllThree:
-    """The three stores, opened."""
+class AllThree:
+    """The three stores, opened; implements ``outbox.rounds.RoundReaders``."""
 
     ledger: LedgerStore
     authz: AuthzClient
     temporal: TemporalClient
+    prefix: str = ""
 
-    async def survey(self, prefix: str) -> Report:
-        """Compare everything, by the stores' lists."""
-        holdings = {
-            name: _holding(tuples)
-            async for name, tuples in authz_reads.read_schedules(self.authz, prefix=prefix, seconds=_SECONDS)
-        }
-        schedules = {
-            name: found.stamp
-            async for name, found in temporal_reads.read_schedules(
-                self.temporal, prefix=prefix, seconds=_SECONDS
-            )
-        }
-        return await self._compare(await self._lanes(prefix=prefix), holdings, schedules)
+    async def lanes(self) -> AsyncIterator[Lane]:
+        """All lanes of the ledger, in the order of their ids' bytes."""
+        async for row in self.ledger.lanes(prefix=self.prefix):
+            yield _lane(row)
 
-    async def examine(self, names: Collection[str]) -> Report:
-        """Compare some schedules, each as it is now; one that moves meanwhile counts as busy."""
-        before = await self._lanes(ids=names)
-        holdings: dict[str, Holding] = {}
-        schedules: dict[str, str | None] = {}
-        for name in names:
-            holdings[name] = _holding(await authz_reads.read_schedule(self.authz, name, seconds=_SECONDS))
-            found = await temporal_reads.read_schedule(self.temporal, name, seconds=_SECONDS)
-            if found is not None:
-                schedules[name] = found.stamp
-        after = await self._lanes(ids=names)
-        lanes = {
-            name: lane if before.get(name) == lane else replace(lane, busy=True)
-            for name, lane in after.items()
-        }
-        return await self._compare(lanes, holdings, schedules)
+    async def holdings(self) -> AsyncIterator[tuple[str, Holding]]:
+        """All that SpiceDB has."""
+        read = authz_reads.read_schedules(self.authz, prefix=self.prefix, seconds=_SECONDS)
+        async for name, tuples in read:
+            yield name, _holding(tuples)
 
-    async def _compare(
-        self, lanes: Mapping[str, Lane], holdings: Mapping[str, Holding], schedules: Mapping[str, str | None]
-    ) -> Report:
-        found = Stores(holdings, schedules, lane_of={})
-        return compare(lanes, replace(found, lane_of=await self.ledger.lane_of(found.stamps)))
+    async def schedules(self) -> AsyncIterator[tuple[str, Scheduled]]:
+        """All that Temporal lists."""
+        read = temporal_reads.read_schedules(self.temporal, prefix=self.prefix, seconds=_SECONDS)
+        async for name, found in read:
+            yield name, Scheduled(found.stamp)
 
-    async def _lanes(self, *, ids: Collection[str] | None = None, prefix: str = "") -> dict[str, Lane]:
-        rows = self.ledger.lanes(ids=ids, prefix=prefix)
-        return {row["schedule_id"]: _lane(row) async for row in rows}
+    async def lane(self, name: str) -> Lane | None:
+        """One lane as it is now."""
+        row = await self.ledger.lane(name)
+        return None if row is None else _lane(row)
+
+    async def sight(self, name: str) -> Sight:
+        """What the stores hold under one name now."""
+        tuples, found = await asyncio.gather(
+            authz_reads.read_schedule(self.authz, name, seconds=_SECONDS),
+            temporal_reads.read_schedule(self.temporal, name, seconds=_SECONDS),
+        )
+        return Sight(_holding(tuples), None if found is None else Scheduled(found.stamp))
+
+    async def stamped_page(self, stage: Stage, cursor: str) -> StampedPage:
+        """Read on in a store's list; Temporal's tokens, which are bytes, travel as base64."""
+        if stage is Stage.SPICEDB:
+            return StampedPage(*await authz_reads.read_stamps(self.authz, cursor or None, seconds=_SECONDS))
+        token = b64decode(cursor)
+        stamps, following = await temporal_reads.read_stamps(self.temporal, token, seconds=_SECONDS)
+        return StampedPage(stamps, b64encode(following).decode() if following else None)
+
+    async def known(self, names: Collection[str]) -> set[str]:
+        """Those of the names that have a lane."""
+        return await self.ledger.known(names)
+
+    async def lane_of(self, stamps: Collection[str]) -> dict[str, str]:
+        """The schedule id of each stamp that is one of the ledger's intents."""
+        return await self.ledger.lane_of(stamps)
 
 
 @asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[_AllThree]:
+async def open_all(settings: Settings, prefix: str = "") -> AsyncIterator[AllThree]:
+    """The three stores; only schedules whose ids start so are listed.
+
+    Raises:
+        StoreUnusable: SpiceDB or Temporal can't be read.
+    """
     authz = authz_client(settings)
     try:
         async with open_engine(settings.database_url.get_secret_value()) as engine:
-            yield _AllThree(LedgerStore(engine), authz, await temporal_client(settings))
+            yield AllThree(LedgerStore(engine), authz, await temporal_client(settings), prefix)
     except StoreFailure as failure:
-        raise StoreUnusable(
-            f"the stores can't be compared: {failure}", reachable=failure.outcome.code not in _AWAY
-        ) from failure
+        raise unusable("the stores can't be compared", failure) from failure
     finally:
         await authz.close()
+
+
+def unusable(what: str, failure: StoreFailure) -> StoreUnusable:
+    """Say what can't be done for want of a store."""
+    return StoreUnusable(f"{what}: {failure}", reachable=not is_away(failure))
+
+
+def is_away(failure: StoreFailure) -> bool:
+    """Whether the store did not answer at all."""
+    return failure.outcome.code in _AWAY
 
 
 def _lane(row: RowMapping) -> Lane:
@@ -119,6 +155,7 @@ def _lane(row: RowMapping) -> Lane:
     return Lane(
         schedule_id=row["schedule_id"],
         live_intent=None if row["live_intent"] is None else str(row["live_intent"]),
+        adopted=row["adopted"],
         registration=_registration(row),
         former_owners=frozenset(":".join(owner) for owner in former if owner),
         ran_out=row["ran_out"],
@@ -130,23 +167,19 @@ def _registration(row: RowMapping) -> Registration | None:
     if row["live_intent"] is None or row["skipped"]:
         return None
     stamp = str(row["live_intent"])
-    if row["creator"] is None:
+    if row["creator"] is None or row["adopted"]:
         return Registration(frozenset({f"{REGISTERED_BY}@{INTENT}:{stamp}"}), owner=None)
     creator = Creator(**row["creator"])
     owner = owner_of(creator)
     required = relationships_of(row["schedule_id"], creator, stamp)
-    return Registration(frozenset(map(_words, required)), ":".join(owner) if owner else None)
+    return Registration(frozenset(map(words, required)), ":".join(owner) if owner else None)
 
 
 def _holding(tuples: Iterable[Tuple]) -> Holding:
-    found = list(tuples)
-    return Holding(
-        relationships=frozenset(map(_words, found)),
-        owners=frozenset(f"{t.subject_type}:{t.subject_id}" for t in found if t.relation == OWNER),
-        stamps=frozenset(t.subject_id for t in found if t.relation == REGISTERED_BY),
-    )
+    return Holding(frozenset(map(words, tuples)))
 
 
-def _words(found: Tuple) -> str:
+def words(found: Tuple) -> str:
+    """Put a relationship of a schedule as ``relation@type:id``."""
     of = f"#{found.subject_relation}" if found.subject_relation else ""
     return f"{found.relation}@{found.subject_type}:{found.subject_id}{of}"

@@ -10,7 +10,7 @@ from consumers.calls import Call, StoreFailure
 from outbox.compose.clients import authz_client, temporal_client
 from outbox.errors import ErrorCode, StoreUnusable
 from outbox.flow import Consumer
-from outbox.settings import Settings
+from outbox.settings import Settings, Wire
 from outbox.store import migrations
 from outbox.store.engine import open_engine
 
@@ -89,6 +89,32 @@ async def check_temporal(settings: Settings) -> list[Finding]:
     ]
 
 
+async def check_kafka(settings: Settings, *, to_start: bool = False) -> list[Finding]:
+    """Kafka, where it is set: it answers to our credentials, and its topics are as they should be.
+
+    Args:
+        settings: which Kafka, and what topics.
+        to_start: report only what keeps a worker or relay from working.
+    """
+    if settings.kafka_bootstrap is None:
+        return []
+    from outbox.compose.kafka import topic_problems  # noqa: PLC0415 - who has no Kafka needs no client
+    from outbox.kafka.admin import MISSING, KafkaAway  # noqa: PLC0415
+
+    try:
+        problems = await topic_problems(settings)
+    except KafkaAway as error:
+        fix = "start it, or mend OUTBOX_KAFKA_BOOTSTRAP, _TLS or _SASL"
+        return [Finding("Kafka", "reachable", str(error), fix, reachable=False)]
+    fix = "outbox migrate makes what is missing; what is there is altered with Kafka's own tools"
+    found = [
+        Finding("Kafka", f"topic {name}", f"{name}: {what}", fix)
+        for name, what in problems.items()
+        if what == MISSING or not to_start
+    ]
+    return [Finding("Kafka", "reachable"), *(found or [Finding("Kafka", "topics as needed")])]
+
+
 def _unusable(component: str, failure: StoreFailure, fix: str) -> Finding:
     answered = failure.outcome.code not in {
         ErrorCode.UNREACHABLE,
@@ -107,11 +133,29 @@ async def require_ready(settings: Settings, only: Consumer | None) -> None:
     Raises:
         StoreUnusable: Postgres can't be reached or isn't migrated, or a store is set up wrong.
     """
-    findings = await check_postgres(settings)
+    findings = await _engine_findings(settings)
     if only in {None, Consumer.AUTHZ}:
         findings += await check_spicedb(settings)
     if only in {None, Consumer.TEMPORAL}:
         findings += await check_temporal(settings)
+    _refuse(findings)
+
+
+async def require_ready_to_relay(settings: Settings) -> None:
+    """Refuse to go on where a relay could do nothing right; a broker that is away is waited for.
+
+    Raises:
+        StoreUnusable: Postgres can't be reached or isn't migrated, or the topics are not there.
+    """
+    _refuse([*await check_postgres(settings), *await check_kafka(settings, to_start=True)])
+
+
+async def _engine_findings(settings: Settings) -> list[Finding]:
+    wire = await check_kafka(settings, to_start=True) if settings.wire is Wire.KAFKA else []
+    return [*await check_postgres(settings), *wire]
+
+
+def _refuse(findings: list[Finding]) -> None:
     for finding in findings:
         if finding.problem is None:
             continue

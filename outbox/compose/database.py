@@ -9,5 +9,6 @@ def migrate(settings: Settings, *, revision: str = "head") -> tuple[str | None, 
     return migrations.migrate(
         settings.database_url.get_secret_value(),
         max_request_bytes=settings.max_request_bytes,
+        publishes=settings.kafka_bootstrap is not None,
         revision=revision,
     )

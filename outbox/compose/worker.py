@@ -1,7 +1,9 @@
 """A worker, put together from the settings."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from consumers.authz import AuthzEffects
 from consumers.repair import RepairEffects
@@ -9,8 +11,8 @@ from consumers.temporal import TemporalEffects
 from outbox.compose.clients import authz_client, temporal_client
 from outbox.dispatch import Effects
 from outbox.flow import Consumer
-from outbox.settings import Settings
-from outbox.source import DirectSource
+from outbox.settings import Settings, Wire
+from outbox.source import DirectSource, Source
 from outbox.store.engine import open_engine
 from outbox.store.wakeups import Wakeups
 from outbox.store.work import Timing, WorkStore
@@ -21,13 +23,9 @@ from outbox.worker import Worker, WorkerOptions
 async def open_worker(
     settings: Settings, *, only: Consumer | None = None, until_idle: bool = False
 ) -> AsyncIterator[Worker]:
-    """A worker on the direct wire, with the clients that its consumers need."""
-    room = {
-        Consumer.AUTHZ: settings.authz_concurrency,
-        Consumer.TEMPORAL: settings.temporal_concurrency,
-        Consumer.BOTH: settings.repair_concurrency,
-    }
-    serves = {only} if only else {name for name in Consumer if room[name]}
+    """A worker on the wire that is set, with the clients that its consumers need."""
+    room = settings.room
+    serves = {only} if only else set(room)
     url = settings.database_url.get_secret_value()
     timing = Timing(
         settings.lease_seconds,
@@ -43,10 +41,34 @@ async def open_worker(
         settle_batch_max=settings.settle_batch_max,
         until_idle=until_idle,
     )
-    async with open_engine(settings.database_url.get_secret_value()) as engine, Wakeups(url) as wakeups:
+    async with open_engine(url) as engine:
         store = WorkStore(engine, timing, settings.rates)
-        async with _effects(settings, serves, store) as effects:
-            yield Worker(DirectSource(store, wakeups), store, effects, options)
+        async with (
+            _effects(settings, serves, store) as effects,
+            _source(settings, engine, store, serves) as source,
+        ):
+            yield Worker(source, store, effects, options)
+
+
+@asynccontextmanager
+async def _source(
+    settings: Settings, engine: AsyncEngine, store: WorkStore, serves: set[Consumer]
+) -> AsyncIterator[Source]:
+    if settings.wire is Wire.KAFKA:
+        # Who is on the direct wire needs no Kafka client.
+        from outbox.compose.kafka import open_source  # noqa: PLC0415
+
+        async with open_source(settings, engine, store, serves) as source:
+            yield source
+        return
+    async with AsyncExitStack() as around:
+        if settings.kafka_bootstrap:
+            # On the Kafka wire the relay publishes events.
+            from outbox.compose.kafka import publishing  # noqa: PLC0415
+
+            await around.enter_async_context(publishing(settings))
+        wakeups = Wakeups(settings.database_url.get_secret_value())
+        yield DirectSource(store, await around.enter_async_context(wakeups))
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from outbox.demo.workers import DemoFailed, Workers
 from outbox.demo.workload import Case, Planned, Workload
 from outbox.enqueue import enqueue_many
 from outbox.settings import Settings
-from outbox.store.engine import open_engine
+from outbox.store.engine import open_engine, transaction
 from outbox.store.progress import ProgressStore
 
 if TYPE_CHECKING:
@@ -110,6 +110,17 @@ class Story:
         )
         await self._outage("temporal", "Temporal is stopped", self._replace)
         await self._until(lambda now: now.ended == len(self._cases))
+        await self._verified()
+
+    async def _verified(self) -> None:
+        """Wait until the lanes that had an attempt without an answer have been verified."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            report = await compose.agreement.check_agreement(self.settings)
+            if not report.busy:
+                return
+            self.workers.check()
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _replace(self) -> None:
         number = await self.workers.start()
@@ -135,10 +146,10 @@ class Story:
 
     async def _enqueue(self, engine: AsyncEngine, wave: tuple[tuple[Planned, ...], ...], words: str) -> None:
         known = len(self._cases)
-        for transaction in wave:
-            first = await _commit(engine, transaction)
-            self._cases |= {intent: planned.case for intent, planned in zip(first, transaction, strict=True)}
-            repeated = [planned for planned in transaction if planned.repeated]
+        for together in wave:
+            first = await _commit(engine, together)
+            self._cases |= {intent: planned.case for intent, planned in zip(first, together, strict=True)}
+            repeated = [planned for planned in together if planned.repeated]
             if repeated and await _commit(engine, repeated) != first:
                 raise DemoFailed("an idempotency key that was used again gave another intent")
         self.view.tell(
@@ -200,14 +211,14 @@ class Story:
 
     async def _judge(self, last: Snapshot, strangers: dict[str, object]) -> Verdict:
         endings = [ending(row, self._cases[row["id"]]) for row in last.intents]
+        names = {one.schedule_id for one in endings}
         report = await compose.agreement.check_agreement(self.settings)
         after = await self._strangers()
-        names = {one.schedule_id for one in endings}
         untouched = {name: after[name] == was for name, was in strangers.items()}
         return judge(endings, report, untouched, run=names | strangers.keys())
 
 
 async def _commit(engine: AsyncEngine, planned: Sequence[Planned]) -> list[UUID]:
-    async with engine.begin() as connection:
+    async with transaction(engine) as connection:
         intents = await enqueue_many(connection, [one.entry for one in planned])
     return [intent.id for intent in intents]

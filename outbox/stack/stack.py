@@ -1,4 +1,4 @@
-"""The embedded stack: Postgres, SpiceDB and Temporal on free ports of 127.0.0.1, their data in one folder."""
+"""The embedded stack: Postgres, SpiceDB, Temporal and, if asked for, Kafka, with their data in one folder."""
 
 import fcntl
 import os
@@ -18,16 +18,22 @@ from outbox.stack import ports, processes
 from outbox.stack.component import Component
 from outbox.stack.errors import StackError
 from outbox.stack.guard import Guard
+from outbox.stack.kafka import Broker, Kafka
 from outbox.stack.postgres import Postgres, database_url
 from outbox.stack.spicedb import SpiceDB
 from outbox.stack.state import State
 from outbox.stack.temporal import NAMESPACE, Temporal
 
-Name = Literal["postgres", "spicedb", "temporal"]
+Name = Literal["postgres", "spicedb", "temporal", "kafka"]
 Progress = Callable[[str, str], None]
 """Called with a component's title and what it is at; from several threads."""
 
-COMPONENTS: dict[str, Component] = {"postgres": Postgres(), "spicedb": SpiceDB(), "temporal": Temporal()}
+COMPONENTS: dict[str, Component] = {
+    "postgres": Postgres(),
+    "spicedb": SpiceDB(),
+    "temporal": Temporal(),
+    "kafka": Kafka(),
+}
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 _LOCK_SECONDS = 120.0
@@ -43,6 +49,7 @@ class StackInfo:
     spicedb_endpoint: str
     spicedb_token: str
     temporal_address: str
+    kafka_bootstrap: str | None = None
 
     def environment(self) -> dict[str, str]:
         """The settings that point at this stack, by the names of their environment variables."""
@@ -53,7 +60,7 @@ class StackInfo:
             "OUTBOX_SPICEDB_TLS": "false",
             "OUTBOX_TEMPORAL_ADDRESS": self.temporal_address,
             "OUTBOX_TEMPORAL_NAMESPACE": NAMESPACE,
-        }
+        } | ({"OUTBOX_KAFKA_BOOTSTRAP": self.kafka_bootstrap} if self.kafka_bootstrap else {})
 
 
 def default_home() -> Path:
@@ -73,8 +80,11 @@ class Stack:
         self._progress: Progress = progress or (lambda *_: None)
         self._guard = Guard(self.home)
 
-    def up(self) -> StackInfo:
-        """Start what isn't running, wait until all three answer, and say where they are.
+    def up(self, *, kafka: Broker | None = None) -> StackInfo:
+        """Start what isn't running, wait until all answer, and say where they are.
+
+        Args:
+            kafka: a broker to start besides; without one, a broker that runs is left running.
 
         Raises:
             StackError: a server can't be started or doesn't answer; what this call started is stopped again.
@@ -82,12 +92,15 @@ class Stack:
         with self._locked():
             state = State.load(self.home)
             running = self._running()
-            missing = [component for name, component in COMPONENTS.items() if not running[name]]
+            if not running["kafka"]:
+                state.broker = kafka or ""
+            wanted = [one for one in COMPONENTS.values() if state.broker or one.name != "kafka"]
+            missing = [component for component in wanted if not running[component.name]]
             self._assign_ports(missing, state)
             with ThreadPoolExecutor() as pool:
                 begun = [
                     pool.submit(self._start if component in missing else self._await, component, state)
-                    for component in COMPONENTS.values()
+                    for component in wanted
                 ]
             failures = [error for error in (future.exception() for future in begun) if error]
             if failures:
@@ -247,4 +260,5 @@ def locate(state: State) -> StackInfo:
         spicedb_endpoint=f"127.0.0.1:{state.ports['spicedb']}",
         spicedb_token=state.token,
         temporal_address=f"127.0.0.1:{state.ports['temporal']}",
+        kafka_bootstrap=f"127.0.0.1:{state.ports['kafka']}" if state.broker else None,
     )

@@ -16,6 +16,8 @@ class State:
     password: str
     token: str
     ports: dict[str, int] = field(default_factory=dict)
+    broker: str = ""
+    """Which Kafka broker the stack has: tansu, apache, or none."""
 
     @classmethod
     def new(cls) -> "State":
@@ -32,6 +34,7 @@ class State:
                 str(known["password"]),
                 str(known["token"]),
                 {str(k): int(v) for k, v in known["ports"].items()},
+                str(known.get("broker", "")),
             )
         except FileNotFoundError:
             if (home / "postgres").exists():

@@ -1,18 +1,29 @@
 """Connections to Postgres: one place that turns a URL into an engine with the isolation the SQL relies on."""
 
-from collections.abc import AsyncIterator
+import math
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
+from psycopg.rows import dict_row
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
-# The claim and the settle rely on each of their statements seeing what others have committed meanwhile.
-_OPTIONS: dict[str, Any] = {
-    "isolation_level": "READ COMMITTED",
-    "pool_pre_ping": True,
-    "connect_args": {"connect_timeout": 10, "application_name": "outbox"},
+_TRUSTED_SECONDS = 1.0
+
+_READ_COMMITTED = "READ COMMITTED"
+_CONNECT: dict[str, Any] = {
+    "connect_timeout": 10,
+    "application_name": "outbox",
+    # A peer that vanished without a word is given up after half a minute, not after hours.
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
 }
 
 
@@ -34,17 +45,44 @@ def driver_url(url: str) -> URL:
 
 
 def async_engine(url: str) -> AsyncEngine:
-    """An engine for a worker or a command; the caller disposes of it."""
-    engine = create_async_engine(driver_url(url), **_OPTIONS)
+    """An engine for a worker or a command; the caller disposes of it.
+
+    Each statement commits by itself, on the server: a worker that stops between a claim and its commit would
+    hold up the claims of all others for as long as it lives.
+    """
+    engine = create_async_engine(
+        driver_url(url), isolation_level="AUTOCOMMIT", pool_reset_on_return=None, connect_args=_CONNECT
+    )
     event.listen(engine.sync_engine, "connect", _read_committed)
+    _ask_after_rest(engine.sync_engine)
     return engine
 
 
 def _read_committed(connection: Any, _: Any) -> None:
-    """See that statements outside a transaction block are what the ones inside are, whatever the default."""
+    """Claims and settles rely on each of their statements seeing what others have committed meanwhile."""
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
     connection.commit()
+
+
+def _ask_after_rest(engine: Engine) -> None:
+    """See that a connection that has rested is still there; the pool makes a new one for one that isn't.
+
+    One that was just in use is taken on trust: asking is a round trip, and a busy worker makes many calls.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def remember(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        if time.monotonic() - record.info.get("used_at", math.inf) < _TRUSTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise DisconnectionError from error
 
 
 @asynccontextmanager
@@ -57,9 +95,40 @@ async def open_engine(url: str) -> AsyncIterator[AsyncEngine]:
         await engine.dispose()
 
 
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction, committed at the end, of an engine whose statements commit by themselves."""
+    async with engine.execution_options(isolation_level=_READ_COMMITTED).begin() as connection:
+        yield connection
+
+
+async def rows(
+    engine: AsyncEngine, statement: LiteralString, parameters: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Execute a statement of the hot path on a pooled connection.
+
+    It goes past SQLAlchemy's handling of statements and rows, which takes longer than Postgres does.
+
+    Raises:
+        DBAPIError: as SQLAlchemy would.
+    """
+    async with engine.connect() as pooled:
+        driver: Any = (await pooled.get_raw_connection()).driver_connection
+        try:
+            cursor = await driver.cursor(row_factory=dict_row).execute(statement, parameters)
+            found: list[dict[str, Any]] = await cursor.fetchall()
+        except psycopg.Error as error:
+            if driver.closed:
+                await pooled.invalidate(error)
+            raise DBAPIError.instance(
+                statement, None, error, psycopg.Error, connection_invalidated=driver.closed
+            ) from error
+        return found
+
+
 def sync_engine(url: str) -> Engine:
     """An engine for migrations, which Alembic runs synchronously."""
-    return create_engine(driver_url(url), **_OPTIONS)
+    return create_engine(driver_url(url), isolation_level=_READ_COMMITTED, connect_args=_CONNECT)
 
 
 def is_passing(error: DBAPIError) -> bool:
@@ -67,5 +136,11 @@ def is_passing(error: DBAPIError) -> bool:
     if error.connection_invalidated or isinstance(error, InterfaceError):
         return True
     state = getattr(error.orig, "sqlstate", None)
-    # None: the connection broke. 08: connection, 40: serialization, 53: resources, 57P: shutdown.
-    return state is None or state.startswith(("08", "40", "53", "57P"))
+    # None: the connection broke.
+    return state is None or is_passing_state(state)
+
+
+def is_passing_state(state: str) -> bool:
+    """Whether an SQLSTATE says that Postgres is away, restarting or asks to try again."""
+    # 08: connection, 40: serialization, 53: resources, 57P: shutdown.
+    return state.startswith(("08", "40", "53", "57P"))

@@ -25,13 +25,27 @@ GRANT EXECUTE ON FUNCTION
     outbox.settle(jsonb, double precision, double precision, boolean)
     TO outbox_worker;
 GRANT EXECUTE ON FUNCTION outbox.standing(text, text), outbox.pending(boolean) TO outbox_worker;
-GRANT SELECT ON outbox.alembic_version TO outbox_worker;
+-- They audit by themselves, and may ask for repairs.
+GRANT EXECUTE ON FUNCTION
+    outbox.audit_take(double precision, integer), outbox.audit_tell(jsonb),
+    outbox.audit_pass(text, text, text), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
+    outbox.request_repair(text, boolean)
+    TO outbox_worker;
+-- On the Kafka wire the relay dispatches, workers take; whoever publishes strikes off what it has published.
+GRANT EXECUTE ON FUNCTION
+    outbox.dispatch(jsonb, integer, jsonb, double precision, double precision), outbox.recall(jsonb),
+    outbox.take(jsonb, double precision, double precision), outbox.dispatched(jsonb),
+    outbox.unpublished(integer), outbox.published(bigint[])
+    TO outbox_worker;
+GRANT SELECT ON outbox.alembic_version, outbox.instance TO outbox_worker;
 
 -- Operators may read everything, enqueue by hand, replay, discard, ask for repairs, and prune.
 GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO outbox_operator;
 GRANT EXECUTE ON FUNCTION
-    outbox.replay(uuid, boolean, boolean), outbox.discard(uuid, text), outbox.request_repair(text),
-    outbox.prune(timestamptz, integer)
+    outbox.replay(uuid, boolean, boolean), outbox.discard(uuid, text), outbox.request_repair(text, boolean),
+    outbox.prunable(timestamptz, uuid, integer), outbox.prune(timestamptz, uuid[]),
+    outbox.prune_lanes(timestamptz, text, integer),
+    outbox.lanes_after(text, text, integer), outbox.audited_lanes(text[]), outbox.lane_of(uuid[])
     TO outbox_operator;
 GRANT outbox_producer TO outbox_operator;
 """

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Collection, Iterable
 from itertools import islice
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping, text
@@ -10,62 +9,49 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 _PAGE = 1000
 
-# A lane is whatever an intent names, or what is live still after its intents were pruned.
-_LANES = text("""
-    SELECT n.schedule_id, l.live_intent, c.creator,
-           coalesce((c.request->>'end_at')::timestamptz <= clock_timestamp(), false) AS ran_out,
-           EXISTS (SELECT FROM outbox.events e WHERE e.intent_id = l.live_intent
-                      AND e.type = 'schedule.registration_skipped') AS skipped,
-           EXISTS (SELECT FROM outbox.queue q
-                    WHERE q.schedule_id = n.schedule_id AND q.place <> 'deferred') AS busy,
-           ARRAY(SELECT DISTINCT f.creator FROM outbox.intents f
-                  WHERE f.schedule_id = n.schedule_id AND f.id IS DISTINCT FROM l.live_intent
-                    AND EXISTS (SELECT FROM outbox.events e
-                                 WHERE e.intent_id = f.id AND e.type = 'schedule.registered')
-           ) AS former_creators
-      FROM ((SELECT DISTINCT i.schedule_id FROM outbox.intents i
-              WHERE i.schedule_id > :after AND starts_with(i.schedule_id, :prefix)
-                AND (CAST(:ids AS text[]) IS NULL OR i.schedule_id = ANY(CAST(:ids AS text[])))
-              ORDER BY i.schedule_id LIMIT :page)
-            UNION
-            (SELECT k.schedule_id FROM outbox.lanes k
-              WHERE k.schedule_id > :after AND starts_with(k.schedule_id, :prefix)
-                AND (CAST(:ids AS text[]) IS NULL OR k.schedule_id = ANY(CAST(:ids AS text[])))
-              ORDER BY k.schedule_id LIMIT :page)
-            ORDER BY schedule_id LIMIT :page) AS n
-      LEFT JOIN outbox.lanes l ON l.schedule_id = n.schedule_id
-      LEFT JOIN outbox.intents c ON c.id = l.live_intent
-     ORDER BY n.schedule_id
+_PAGE_OF_LANES = text("""
+    SELECT * FROM outbox.audited_lanes(ARRAY(SELECT outbox.lanes_after(:after, :prefix, :page)))
+     ORDER BY schedule_id COLLATE "C"
 """)
-_LANE_OF = text("SELECT id, schedule_id FROM outbox.intents WHERE id = ANY(:stamps)")
+_LANES = text("SELECT * FROM outbox.audited_lanes(:names)")
+_LANE_OF = text("SELECT * FROM outbox.lane_of(:stamps)")
 
 
 class LedgerStore:
-    """Reads what the ledger says of lanes and stamps; needs SELECT on the outbox's tables."""
+    """Reads what the ledger says of lanes and stamps."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def lanes(
-        self, *, ids: Collection[str] | None = None, prefix: str = ""
-    ) -> AsyncIterator[RowMapping]:
-        """Read lanes in the order of their ids.
+    async def lanes(self, *, prefix: str = "") -> AsyncIterator[RowMapping]:
+        """Read all lanes whose ids start so, in the order of their ids' bytes.
 
-        A row has ``schedule_id``, ``live_intent``, its ``creator`` (None where that was pruned), whether
-        its registration was ``skipped``, whether its schedule ``ran_out`` by itself, whether the lane is
-        ``busy`` with intents that have not ended, and the ``former_creators`` whom ended intents had
-        registered.
+        A row has ``schedule_id``, ``live_intent``, whether that is an adoption (``adopted``), its ``creator``
+        (None where that was pruned), whether its registration was ``skipped``, whether its schedule
+        ``ran_out`` by itself, whether the lane is ``busy`` with intents that have not ended, and the
+        ``former_creators`` whom ended intents had registered.
         """
-        asked: dict[str, Any] = {"ids": None if ids is None else list(ids), "prefix": prefix, "page": _PAGE}
         after = ""
         while True:
+            asked = {"after": after, "prefix": prefix, "page": _PAGE}
             async with self._engine.connect() as connection:
-                rows = (await connection.execute(_LANES, asked | {"after": after})).mappings().all()
+                rows = (await connection.execute(_PAGE_OF_LANES, asked)).mappings().all()
             for row in rows:
                 yield row
             if len(rows) < _PAGE:
                 return
             after = rows[-1]["schedule_id"]
+
+    async def lane(self, schedule_id: str) -> RowMapping | None:
+        """Read one lane, as ``lanes`` does; None: the ledger doesn't know the id."""
+        async with self._engine.connect() as connection:
+            return (await connection.execute(_LANES, {"names": [schedule_id]})).mappings().one_or_none()
+
+    async def known(self, names: Collection[str]) -> set[str]:
+        """Tell which of these ids have a lane."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(_LANES, {"names": list(names)})
+            return {row.schedule_id for row in rows}
 
     async def lane_of(self, stamps: Iterable[str]) -> dict[str, str]:
         """Tell the schedule id of each stamp that is one of our intents; any text may be asked about."""

@@ -13,6 +13,7 @@ from outbox.store.engine import sync_engine
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7304564, 3)")
 _LIMIT = text("UPDATE outbox.limits SET max_request_bytes = :most WHERE max_request_bytes <> :most")
+_PUBLISHES = text("UPDATE outbox.instance SET publishes = :publishes WHERE publishes <> :publishes")
 _VERSIONS = text("SELECT to_regclass('outbox.alembic_version') IS NOT NULL")
 
 
@@ -40,7 +41,7 @@ def newest() -> str:
 
 
 def migrate(
-    database_url: str, *, max_request_bytes: int, revision: str = "head"
+    database_url: str, *, max_request_bytes: int, publishes: bool = False, revision: str = "head"
 ) -> tuple[str | None, str | None]:
     """Upgrade (or downgrade) to a revision, in one transaction.
 
@@ -60,6 +61,7 @@ def migrate(
             after = _revision(connection)
             if after is not None:
                 connection.execute(_LIMIT, {"most": max_request_bytes})
+                connection.execute(_PUBLISHES, {"publishes": publishes})
             return before, after
     finally:
         engine.dispose()

@@ -1,6 +1,5 @@
-"""What operators change: replay, discard, repair, prune; each one call of one SQL function."""
+"""What operators change: replay, discard, repair; each one call of one SQL function."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -24,8 +23,7 @@ _REPLAYABLE = text("""
 """)
 _REPLAY = text("SELECT * FROM outbox.replay(:intent, :forced, :rehearsed)")
 _DISCARD = text("SELECT * FROM outbox.discard(:intent, :reason)")
-_REPAIR = text("SELECT outbox.request_repair(:schedule)")
-_PRUNE = text("SELECT outbox.prune(:older_than, :most)")
+_REPAIR = text("SELECT outbox.request_repair(:schedule, :adopting)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +56,20 @@ class OperateStore:
             return list((await connection.execute(_REPLAYABLE, asked)).scalars())
 
     async def replay(self, intent: UUID, *, forced: bool, rehearsed: bool) -> Answer:
-        """Replay one intent, in a transaction of its own; rehearsed: only tell what would happen."""
+        """Replay one intent; rehearsed: only tell what would happen."""
         asked = {"intent": intent, "forced": forced, "rehearsed": rehearsed}
-        async with self._engine.begin() as connection:
+        async with self._engine.connect() as connection:
             row = (await connection.execute(_REPLAY, asked)).one()
             return Answer(intent, row.action, row.reason, row.new_intent_id)
 
     async def discard(self, intent: UUID, reason: str) -> Answer:
         """End a parked intent, undoing what is ours."""
-        async with self._engine.begin() as connection:
+        async with self._engine.connect() as connection:
             row = (await connection.execute(_DISCARD, {"intent": intent, "reason": reason})).one()
             return Answer(intent, row.action, row.reason)
 
-    async def request_repair(self, schedule_id: str) -> UUID:
-        """Ask for a schedule to be brought to what its live stamp says."""
-        async with self._engine.begin() as connection:
-            return UUID(str(await connection.scalar(_REPAIR, {"schedule": schedule_id})))
-
-    async def prune(self, older_than: datetime, *, batch: int) -> AsyncIterator[int]:
-        """Delete what ended before, batch by batch, each in its own transaction; yields each batch's size."""
-        while True:
-            async with self._engine.begin() as connection:
-                gone = await connection.scalar(_PRUNE, {"older_than": older_than, "most": batch})
-            if not gone:
-                return
-            yield gone
+    async def request_repair(self, schedule_id: str, *, adopting: bool = False) -> UUID:
+        """Ask for a schedule to be brought to what its live stamp says; or to be adopted, if it is legacy."""
+        asked = {"schedule": schedule_id, "adopting": adopting}
+        async with self._engine.connect() as connection:
+            return UUID(str(await connection.scalar(_REPAIR, asked)))

@@ -35,6 +35,8 @@ _ATTEMPTS = text("""
 _HEAD = text("""
     SELECT q.place, q.consumer, q.event_type, q.state, nullif(q.due_at, 'infinity') AS due_at, q.attempts,
            q.error_code, q.error_message, q.failing_since, clock_timestamp() AS now,
+           coalesce((SELECT max(a.at) FROM outbox.attempts a WHERE a.intent_id = q.intent_id),
+                    q.failing_since) AS tried_at,
            b.since AS breaker_since, b.probe_at, b.error_code AS breaker_code,
            b.error_message AS breaker_message
       FROM outbox.queue q LEFT JOIN outbox.breakers b USING (consumer)
@@ -44,6 +46,7 @@ _HEAD = text("""
 _BEHIND = text("SELECT count(*) FROM outbox.queue WHERE schedule_id = :schedule AND place = 'behind'")
 _DEPTHS = text("""
     SELECT count(*) FILTER (WHERE place <> 'deferred') AS pending,
+           count(*) FILTER (WHERE state = 'dispatched') AS dispatched,
            count(*) FILTER (WHERE state = 'leased') AS leased,
            count(*) FILTER (WHERE state = 'waiting') AS waiting_retry,
            count(*) FILTER (WHERE state = 'holding') AS holding,
@@ -51,7 +54,8 @@ _DEPTHS = text("""
            count(*) FILTER (WHERE state = 'ready') AS ready,
            count(*) FILTER (WHERE place = 'incoming') AS incoming,
            count(*) FILTER (WHERE place = 'behind') AS behind,
-           count(*) FILTER (WHERE place = 'deferred') AS deferred
+           count(*) FILTER (WHERE place = 'deferred') AS deferred,
+           (SELECT count(*) FROM outbox.publications) AS unpublished
       FROM outbox.queue
 """)
 _OLDEST = text("""
@@ -66,6 +70,9 @@ _RATES = text("""
            'schedule.registered', 'schedule.registration_skipped', 'schedule.compensation_requested',
            'schedule.unscheduled')
      GROUP BY type ORDER BY type
+""")
+_AUDIT = text("""
+    SELECT began_at, looked, found, last_began_at, last_ended_at, last_looked, last_found FROM outbox.audit
 """)
 _BREAKERS = text("SELECT consumer, since, probe_at, failures, error_code, error_message FROM outbox.breakers")
 
@@ -109,18 +116,20 @@ class ReadStore:
             return (found[0] if found else None), int(behind or 0)
 
     async def depths(self) -> dict[str, Any]:
-        """How much is where, the oldest head's age, what ended in the last minute, which stores are down."""
+        """How much is where, the oldest head's age, what ended lately, which stores are down; the audit."""
         async with self._engine.connect() as connection:
             depths = (await _rows(connection, _DEPTHS, {}))[0]
             oldest = await _rows(connection, _OLDEST, {})
             rates = await _rows(connection, _RATES, {})
             breakers = await _rows(connection, _BREAKERS, {})
+            audit = (await _rows(connection, _AUDIT, {}))[0]
         return {
             **depths,
             "oldest_head_age_seconds": oldest[0]["age"] if oldest else None,
             "oldest_head": oldest[0]["schedule_id"] if oldest else None,
             "ended_last_minute": {row["type"]: row["count"] for row in rates},
             "breakers": breakers,
+            "audit": audit,
         }
 
 

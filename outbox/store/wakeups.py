@@ -56,8 +56,6 @@ class Wakeups:
                         hint="LISTEN gets no notifications here (a transaction-pooling proxy?); polling only",
                     )
                     return
-            # A worker that missed wake-ups looks for itself.
-            self.on_wake()
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> bool:
@@ -70,6 +68,8 @@ class Wakeups:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             if not await self._probe(connection):
                 return False
+            # What came in while nobody listened was told to nobody.
+            self.on_wake()
             while True:
                 async for notification in connection.notifies(timeout=_HEARTBEAT_SECONDS):
                     if notification.channel == CHANNEL:

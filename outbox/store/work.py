@@ -1,29 +1,31 @@
-"""The worker's side of Postgres: claim, settle, standing, pending; each one call of one SQL function."""
+"""The worker's side of Postgres: claim, take, settle, standing, pending; each a call of one SQL function."""
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
 from uuid import UUID
 
 import orjson
-from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from outbox import clock
 from outbox.dispatch import Cause, Creator, Dispatch, Standing
 from outbox.errors import ErrorCode
 from outbox.flow import Consumer, EventType, Kind
 from outbox.settlement import Settlement
+from outbox.store.engine import rows
 
-_CLAIM = text("""
+_CLAIM: LiteralString = """
     SELECT * FROM outbox.claim(
-        CAST(:limits AS jsonb), CAST(:rates AS jsonb), :lease, :step_timeout, :late_write)
-""")
-_SETTLE = text("""
-    SELECT * FROM outbox.settle(CAST(:settlements AS jsonb), :late_write, :verify_again, :wake)
-""")
-_STANDING = text("SELECT outbox.standing(:schedule, :stamp)")
-_PENDING = text("SELECT outbox.pending(:repairs)")
+        %(limits)s::jsonb, %(rates)s::jsonb, %(lease)s, %(step_timeout)s, %(late_write)s)
+"""
+_TAKE: LiteralString = "SELECT * FROM outbox.take(%(dispatches)s::jsonb, %(lease)s, %(step_timeout)s)"
+_DISPATCHED: LiteralString = "SELECT * FROM outbox.dispatched(%(dispatches)s::jsonb)"
+_SETTLE: LiteralString = """
+    SELECT * FROM outbox.settle(%(settlements)s::jsonb, %(late_write)s, %(verify_again)s, %(wake)s)
+"""
+_STANDING: LiteralString = "SELECT outbox.standing(%(schedule)s, %(stamp)s)"
+_PENDING: LiteralString = "SELECT outbox.pending(%(repairs)s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +47,44 @@ class WorkStore:
         """Bind the store to its database.
 
         Args:
-            engine: with READ COMMITTED connections.
+            engine: of ``outbox.store.engine``, whose statements commit by themselves.
             timing: of the leases.
             rates: steps per second of each consumer, over all workers; those without one have no limit.
         """
-        # Each call commits by itself, on the server: a worker that stops between a claim and its commit would
-        # hold up the claims of all others for as long as it lives.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = engine
         self._timing = timing
         self._rates = orjson.dumps({name.value: rate for name, rate in (rates or {}).items()}).decode()
 
     async def claim(self, limits: Mapping[Consumer, int]) -> list[Dispatch]:
         """Lease at most so many due steps of each consumer, heads of lanes only."""
         # Taken before the call: the worker's deadline is never later than the one in the database.
-        deadline = time.monotonic() + self._timing.step_timeout
-        async with self._engine.connect() as connection:
-            result = await connection.execute(
-                _CLAIM,
-                {
-                    "limits": orjson.dumps({name.value: room for name, room in limits.items()}).decode(),
-                    "rates": self._rates,
-                    "lease": self._timing.lease,
-                    "step_timeout": self._timing.step_timeout,
-                    "late_write": self._timing.late_write,
-                },
-            )
-            return [_dispatch(row, deadline) for row in result.mappings()]
+        deadline = clock.monotonic() + self._timing.step_timeout
+        asked = {
+            "limits": orjson.dumps({name.value: room for name, room in limits.items()}).decode(),
+            "rates": self._rates,
+            "lease": self._timing.lease,
+            "step_timeout": self._timing.step_timeout,
+            "late_write": self._timing.late_write,
+        }
+        return [_dispatch(row, deadline) for row in await rows(self._engine, _CLAIM, asked)]
+
+    async def take(self, dispatches: Collection[tuple[UUID, int]]) -> list[Dispatch]:
+        """Begin an attempt at each of these dispatched steps (intent, lease number) that still stands.
+
+        Not among those returned: what has been taken already, or dispatched anew since.
+        """
+        deadline = clock.monotonic() + self._timing.step_timeout
+        asked = {
+            "dispatches": _named(dispatches),
+            "lease": self._timing.lease,
+            "step_timeout": self._timing.step_timeout,
+        }
+        return [_dispatch(row, deadline) for row in await rows(self._engine, _TAKE, asked)]
+
+    async def dispatched(self, dispatches: Collection[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
+        """Tell which of these dispatched steps (intent, lease number) could be taken still."""
+        found = await rows(self._engine, _DISPATCHED, {"dispatches": _named(dispatches)})
+        return {(row["intent_id"], row["lease_number"]) for row in found}
 
     async def settle(self, settlements: Sequence[Settlement], *, wake: bool = False) -> set[tuple[UUID, int]]:
         """Settle a batch in one transaction.
@@ -80,28 +94,31 @@ class WorkStore:
             nothing happened to their steps.
         """
         parameters = {
-            "settlements": orjson.dumps([asdict(one) for one in settlements]).decode(),
+            "settlements": orjson.dumps(settlements).decode(),
             "late_write": self._timing.late_write,
             "verify_again": self._timing.verify_again,
             "wake": wake,
         }
-        async with self._engine.connect() as connection:
-            rows = await connection.execute(_SETTLE, parameters)
-            return {(row.intent_id, row.lease_number) for row in rows}
+        matched = await rows(self._engine, _SETTLE, parameters)
+        return {(row["intent_id"], row["lease_number"]) for row in matched}
 
     async def standing(self, schedule_id: str, stamp: str) -> Standing:
         """Tell what a stamp found on a schedule is."""
-        async with self._engine.connect() as connection:
-            found = await connection.scalar(_STANDING, {"schedule": schedule_id, "stamp": stamp})
-            return Standing(found)
+        (found,) = await rows(self._engine, _STANDING, {"schedule": schedule_id, "stamp": stamp})
+        return Standing(found["standing"])
 
     async def pending(self, *, repairs: bool) -> bool:
         """Whether anything is left that goes on without a person; due repairs count for who does them."""
-        async with self._engine.connect() as connection:
-            return bool(await connection.scalar(_PENDING, {"repairs": repairs}))
+        (found,) = await rows(self._engine, _PENDING, {"repairs": repairs})
+        return bool(found["pending"])
 
 
-def _dispatch(row: RowMapping, deadline: float) -> Dispatch:
+def _named(dispatches: Collection[tuple[UUID, int]]) -> str:
+    named = [{"intent_id": intent, "lease_number": lease} for intent, lease in dispatches]
+    return orjson.dumps(named).decode()
+
+
+def _dispatch(row: Mapping[str, Any], deadline: float) -> Dispatch:
     creator: dict[str, Any] = row["creator"]
     cause = None
     if row["cause_code"] is not None:
@@ -123,4 +140,5 @@ def _dispatch(row: RowMapping, deadline: float) -> Dispatch:
         creator=Creator(**creator),
         trace=row["trace"] or {},
         live_intent=row["live_intent"],
+        live_adopted=row["live_adopted"],
     )

@@ -1,4 +1,5 @@
-from outbox.agreement import DriftKind, Holding, Lane, Registration, Stores, compare
+from outbox.agreement import Holding, Lane, Registration, Scheduled, Sight, compare
+from outbox.drift import Drift, Fix
 
 ID = "billing-agent--daily-report"
 STAMP = "01900000-0000-7000-8000-000000000001"
@@ -7,22 +8,13 @@ REGISTERED = frozenset(
     {"owner@user:alice", "parent_agent@agent:billing-agent", f"registered_by@outbox_intent:{STAMP}"}
 )
 REGISTRATION = Registration(REGISTERED, "user:alice")
-LIVE = Lane(ID, STAMP, REGISTRATION)
+LIVE = Lane(ID, STAMP, registration=REGISTRATION)
 SKIPPED = Lane(ID, STAMP)
 GONE = Lane(ID, former_owners=frozenset({"user:alice"}))
 
 
 def holding(*relationships: str) -> Holding:
-    parts = [one.split("@") for one in relationships]
-    return Holding(
-        frozenset(relationships),
-        owners=frozenset(subject for relation, subject in parts if relation == "owner"),
-        stamps=frozenset(
-            subject.removeprefix("outbox_intent:")
-            for relation, subject in parts
-            if relation == "registered_by"
-        ),
-    )
+    return Holding(frozenset(relationships))
 
 
 def stamped(stamp: str, owner: str = "user:alice") -> Holding:
@@ -31,14 +23,20 @@ def stamped(stamp: str, owner: str = "user:alice") -> Holding:
     )
 
 
+def drifts(
+    lane: Lane | None, held: Holding | None, *schedule: str | None, lane_of: dict[str, str] | None = None
+) -> list[Drift]:
+    """The drifts of one schedule; ``schedule``: the stamp of the one in Temporal, if there is one."""
+    sight = Sight(held or Holding(), Scheduled(*schedule) if schedule else None)
+    return list(compare(lane or Lane(ID), sight, lane_of or {STAMP: ID, OLD: ID}))
+
+
 def found(lane: Lane | None, held: Holding | None, *schedule: str | None) -> list[str]:
-    """The kinds of drift of one schedule; ``schedule``: the stamp of the one in Temporal, if there is one."""
-    stores = Stores(
-        {ID: held} if held else {},
-        {ID: schedule[0]} if schedule else {},
-        lane_of={STAMP: ID, OLD: ID},
-    )
-    return [drift.kind for drift in compare({ID: lane} if lane else {}, stores).drifts]
+    return [drift.kind for drift in drifts(lane, held, *schedule)]
+
+
+def fixes(lane: Lane | None, held: Holding | None, *schedule: str | None) -> list[tuple[str, Fix]]:
+    return [(drift.kind, drift.fix) for drift in drifts(lane, held, *schedule)]
 
 
 def test_a_live_schedule_with_its_registration_agrees() -> None:
@@ -63,8 +61,8 @@ def test_a_live_schedule_that_temporal_lacks() -> None:
 
 
 def test_a_live_schedule_whose_name_another_holds_in_temporal() -> None:
-    assert found(LIVE, stamped(STAMP), None) == ["missing_schedule", "foreign"]
-    assert found(LIVE, stamped(STAMP), "somebody's") == ["missing_schedule", "foreign"]
+    assert found(LIVE, stamped(STAMP), None) == ["wrong_stamp"]
+    assert fixes(LIVE, stamped(STAMP), "somebody's") == [("wrong_stamp", Fix.FREE_SCHEDULE)]
 
 
 def test_a_former_schedule_in_the_place_of_the_live_one() -> None:
@@ -89,7 +87,8 @@ def test_the_former_owner_s_registration_in_the_place_of_the_present_one() -> No
 
 
 def test_a_pruned_intent_s_owner_can_t_be_judged_but_its_stamp_can() -> None:
-    pruned = Lane(ID, STAMP, Registration(frozenset({f"registered_by@outbox_intent:{STAMP}"}), None))
+    stamp = frozenset({f"registered_by@outbox_intent:{STAMP}"})
+    pruned = Lane(ID, STAMP, registration=Registration(stamp, None))
     assert found(pruned, stamped(STAMP, "user:whoever"), STAMP) == []
     assert found(pruned, None, STAMP) == ["missing_tuple"]
 
@@ -127,30 +126,90 @@ def test_what_nobody_here_made_is_foreign() -> None:
     assert found(None, stamped("somebody's")) == ["foreign"]
 
 
+def test_what_no_delete_could_name_is_not_legacy() -> None:
+    legacy = Sight(holding("owner@user:carol"), Scheduled(None))
+    kinds = [drift.kind for drift in compare(Lane("not-a-schedule-id"), legacy, {})]
+    assert kinds == ["foreign", "foreign"]
+
+
 def test_a_stamp_of_another_lane_is_not_of_this_one() -> None:
-    stores = Stores({}, {ID: STAMP}, lane_of={STAMP: "billing-agent--hourly-sync"})
-    assert [drift.kind for drift in compare({ID: GONE}, stores).drifts] == ["foreign"]
+    other = {STAMP: "billing-agent--hourly-sync"}
+    assert [drift.kind for drift in drifts(GONE, None, STAMP, lane_of=other)] == ["foreign"]
 
 
-def test_a_lane_with_unsettled_intents_is_listed_not_judged() -> None:
-    report = compare({ID: Lane(ID, STAMP, REGISTRATION, busy=True)}, Stores({}, {}, {}))
-    assert (report.busy, report.drifts, report.agrees) == ([ID], [], True)
+class TestOfAnAdoptedSchedule:
+    adopted = Lane(
+        ID,
+        STAMP,
+        adopted=True,
+        registration=Registration(frozenset({f"registered_by@outbox_intent:{STAMP}"}), None),
+    )
+    held = holding("owner@user:carol", f"registered_by@outbox_intent:{STAMP}")
+
+    def test_that_carries_no_stamp_in_temporal_it_agrees(self) -> None:
+        assert found(self.adopted, self.held, None) == []
+
+    def test_a_missing_schedule_can_not_be_made_again(self) -> None:
+        assert fixes(self.adopted, self.held) == [("missing_schedule", Fix.DELETE)]
+
+    def test_a_missing_stamp_is_repaired(self) -> None:
+        assert fixes(self.adopted, holding("owner@user:carol"), None) == [("missing_tuple", Fix.REPAIR)]
+
+    def test_without_an_owner_there_is_nothing_to_stamp(self) -> None:
+        ownerless = holding(f"registered_by@outbox_intent:{STAMP}")
+        assert fixes(self.adopted, ownerless, None) == [("missing_tuple", Fix.ADD_OWNER)]
+        assert fixes(self.adopted, None, None) == [("missing_tuple", Fix.DELETE)]
+
+    def test_a_schedule_with_somebodys_stamp_is_not_it(self) -> None:
+        assert fixes(self.adopted, self.held, "somebody's") == [("wrong_stamp", Fix.FREE_SCHEDULE)]
 
 
-def test_the_report_counts_lanes_and_sorts_by_name() -> None:
-    lanes = {name: Lane(name, STAMP) for name in ("b--b", "a--a")} | {"c--c": Lane("c--c")}
-    report = compare(lanes, Stores({}, {}, {}))
-    assert [drift.schedule_id for drift in report.drifts] == ["a--a", "b--b"]
-    assert (report.lanes, report.live, report.agrees) == (3, 2, False)
+class TestOfAScheduleThatRanOut:
+    ran_out = Lane(ID, STAMP, registration=REGISTRATION, ran_out=True)
+
+    def test_that_temporal_has_still_it_agrees(self) -> None:
+        assert found(self.ran_out, stamped(STAMP), STAMP) == []
+
+    def test_that_temporal_removed_it_is_finished_and_can_be_cleaned_up(self) -> None:
+        assert fixes(self.ran_out, stamped(STAMP)) == [("finished", Fix.CLEAN_UP)]
+
+    def test_whose_name_another_took_since_it_is_finished_and_the_other_is_left(self) -> None:
+        assert fixes(self.ran_out, stamped(STAMP), None) == [
+            ("finished", Fix.CLEAN_UP),
+            ("foreign", Fix.NONE),
+        ]
 
 
-def test_others_things_are_no_failure_of_ours() -> None:
-    report = compare({}, Stores({ID: holding("owner@user:carol")}, {ID: None, "x--y": None}, {}))
-    assert {drift.kind for drift in report.drifts} == {DriftKind.LEGACY, DriftKind.FOREIGN}
-    assert report.agrees
+def test_a_registration_with_somebody_elses_in_its_way_is_not_repaired() -> None:
+    assert fixes(LIVE, holding("owner@user:alice", "parent_agent@agent:billing-agent"), STAMP) == [
+        ("missing_tuple", Fix.FREE_TUPLES)
+    ]
+    assert fixes(LIVE, stamped("somebody's", "user:mallory"), STAMP) == [
+        ("missing_tuple", Fix.FREE_TUPLES),
+        ("wrong_owner", Fix.REMOVE_OWNER),
+        ("foreign", Fix.NONE),
+    ]
+    assert fixes(LIVE, stamped(OLD, "user:bob"), STAMP) == [
+        ("missing_tuple", Fix.REPAIR),
+        ("wrong_owner", Fix.REPAIR),
+        ("orphan_tuple", Fix.REPAIR),
+    ]
+
+
+def test_what_is_repaired_and_what_is_a_failure() -> None:
+    (finished,) = drifts(TestOfAScheduleThatRanOut.ran_out, stamped(STAMP))
+    assert (finished.is_repaired, finished.is_ours) == (True, False)
+    (legacy,) = drifts(None, holding("owner@user:carol"), None)
+    assert (legacy.kind, legacy.fix, legacy.is_repaired, legacy.is_ours) == (
+        "legacy",
+        Fix.ADOPT,
+        False,
+        False,
+    )
+    (stray,) = drifts(GONE, None, OLD)
+    assert (stray.is_repaired, stray.is_ours) == (True, True)
 
 
 def test_all_stamps_found_are_asked_about() -> None:
-    stores = Stores({ID: stamped(STAMP)}, {"a--b": OLD, "c--d": None}, {})
-    assert stores.stamps == {STAMP, OLD}
-    assert stores.names == {ID, "a--b", "c--d"}
+    assert Sight(stamped(STAMP), Scheduled(OLD)).stamps == {STAMP, OLD}
+    assert Sight(stamped(STAMP), Scheduled(None)).stamps == {STAMP}

@@ -1,6 +1,5 @@
 """The check of all three stores, on real ones."""
 
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
@@ -11,33 +10,12 @@ from consumers.authz_client import AuthzClient, Match, Tuple
 from consumers.calls import Call
 from consumers.temporal_client import TemporalClient
 from outbox.compose.agreement import check_agreement
-from outbox.compose.clients import authz_client, temporal_client
 from outbox.compose.worker import open_worker
 from outbox.errors import StoreUnusable
 from outbox.settings import Settings
-from outbox.stack import StackInfo
 from outbox.store.engine import open_engine
-from tests.conftest import settings_for
 
 ALICE = outbox.Principal(user_id="alice")
-
-
-@pytest.fixture
-def settings(stack: StackInfo, database: str, spicedb_schema: None) -> Settings:
-    del spicedb_schema
-    return settings_for(stack, database)
-
-
-@pytest.fixture
-async def spicedb(settings: Settings) -> AsyncIterator[AuthzClient]:
-    client = authz_client(settings)
-    yield client
-    await client.close()
-
-
-@pytest.fixture
-async def temporal(settings: Settings) -> TemporalClient:
-    return await temporal_client(settings)
 
 
 def create(agent: str, name: str) -> outbox.CreateSchedule:

@@ -7,6 +7,13 @@ from typing import TypeVar
 
 import psycopg
 import pytest
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleIntervalSpec,
+    ScheduleSpec,
+)
 
 from consumers.authz_client import AuthzClient, Match, Tuple
 from consumers.calls import Call
@@ -30,6 +37,17 @@ class Stores:
             await client.delete(schedule, Call.within(10))
 
         asyncio.run(delete())
+
+    def schedule(self, schedule: str) -> None:
+        """One without a stamp."""
+
+        async def create() -> None:
+            client = await Client.connect(self._stack.temporal_address)
+            action = ScheduleActionStartWorkflow("Old", id="old", task_queue="old")
+            spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(days=1))])
+            await client.create_schedule(schedule, Schedule(action=action, spec=spec))
+
+        asyncio.run(create())
 
     def relate(self, *tuples: Tuple) -> None:
         asyncio.run(self._with_client(lambda client: client.touch(tuples, Call.within(10))))
@@ -118,6 +136,73 @@ def test_a_schedule_that_ran_out_is_finished_and_no_drift(
             (yesterday,),
         )
     assert kinds(cli, live) == ["finished"]
+    asked = cli("audit", "--schedule", live, "--repair")
+    assert (asked.code, "repair asked for" in asked.err) == (0, True)
+    cli("run", "--until-idle")
+    assert kinds(cli, live) == []
+    assert stores.related(live) == ()
+
+
+def test_legacy_schedules_are_adopted_once_the_operator_says_so(
+    cli: Cli, agent: str, stores: Stores, database: str
+) -> None:
+    old = f"{agent}--old"
+    owner = Tuple("agent_schedule", old, "owner", "user", "carol")
+    stores.relate(owner)
+    stores.schedule(old)
+    assert kinds(cli, old) == ["legacy"]
+    shown = cli("audit", "--schedule", old, "--adopt")
+    assert (shown.code, shown.err) == (1, "nothing adopted: --yes adopts these 1\n")
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM outbox.intents").fetchone() == (0,)
+    done = cli("audit", "--schedule", old, "--adopt", "--yes")
+    assert (done.code, f"{old}: adoption asked for" in done.err) == (0, True)
+    cli("run", "--until-idle")
+    assert kinds(cli, old) == []
+    assert owner in stores.related(old)
+    assert len(stores.related(old)) == 2
+    assert "1 of them live" in cli("audit", "--schedule", old).out
+
+
+def test_an_audit_of_everything_sums_up_by_kind_and_asks_once_for_each_schedule(
+    cli: Cli, agent: str, stores: Stores
+) -> None:
+    for name in ("a", "b", "c"):
+        cli("create", agent, name, *WISH)
+    assert cli("run", "--until-idle").code == 0
+    stores.unschedule(f"{agent}--a")
+    stores.unrelate(f"{agent}--a")
+    stores.unrelate(f"{agent}--c")
+    ran = cli("audit", "--repair")
+    assert ran.code == 1
+    assert "3 schedules compared, 3 of them live, 0 under way: 3 differences of ours" in ran.out
+    assert "1 missing_schedule, 2 missing_tuple" in ran.out
+    asked = [line.split(":")[0] for line in ran.err.splitlines() if "repair asked for" in line]
+    assert asked == [f"{agent}--a", f"{agent}--c"]
+    cli("run", "--until-idle")
+    assert cli("audit").code == 0
+
+
+def test_the_status_tells_of_the_audit_that_workers_do_by_themselves(
+    cli: Cli, live: str, database: str
+) -> None:
+    assert live
+    audit = cli("status", "--json").json["audit"]
+    assert (audit["began_at"], audit["last_ended_at"]) == (None, None), "not until idle"
+    assert "audit" not in cli("status").out
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "UPDATE outbox.audit SET began_at = now(), looked = 7, last_began_at = now() - interval '90 s', "
+            'last_ended_at = now(), last_looked = 12, last_found = \'{"missing_tuple": 2, "foreign": 1}\''
+        )
+    shown = cli("status").out
+    assert "after 90 s, 12 schedules, 1 foreign, 2 missing_tuple" in shown
+    assert "7 schedules so far, no differences" in shown
+
+
+def test_yes_goes_with_adopt(cli: Cli) -> None:
+    ran = cli("audit", "--yes")
+    assert (ran.code, "--yes goes with --adopt" in ran.err) == (2, True)
 
 
 def test_stores_that_can_not_be_read_are_exit_3(cli: Cli, live: str) -> None:

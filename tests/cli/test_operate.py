@@ -19,8 +19,8 @@ def park(database: str, intent: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("SELECT FROM outbox.claim('{\"authz\": 9}', '{}', 30, 10, 5)")
         connection.execute(
-            "UPDATE outbox.queue SET state = 'parked', due_at = 'infinity', error_code = 'unexpected', "
-            "error_message = 'KeyError' WHERE intent_id = %s",
+            "UPDATE outbox.queue SET state = 'parked', due_at = 'infinity', failing_since = now(), "
+            "error_code = 'unexpected', error_message = 'KeyError' WHERE intent_id = %s",
             (intent,),
         )
 
@@ -80,13 +80,28 @@ def test_a_parked_create_is_discarded_and_nothing_of_it_is_left(cli: Cli, agent:
     assert (again.code, "not parked" in again.out) == (1, True)
 
 
-def test_old_history_is_pruned_and_live_schedules_kept(cli: Cli, agent: str) -> None:
-    live = intent_of(cli, agent, "live", *WISH, "--interval", "60")
+def grow_old(database: str) -> None:
+    """Make all intents so old that their ids say 1970."""
+    aged = "('0000' || substr({0}::text, 5))::uuid"
+    with psycopg.connect(database) as connection:
+        for table, column in (("intents", "id"), ("events", "intent_id"), ("lanes", "live_intent")):
+            connection.execute(f"UPDATE outbox.{table} SET {column} = {aged.format(column)}".encode())
+        connection.execute("UPDATE outbox.events SET at = at - interval '1 day'")
+
+
+def test_old_history_is_pruned_and_live_schedules_kept(cli: Cli, agent: str, database: str) -> None:
+    intent_of(cli, agent, "live", *WISH, "--interval", "60")
     intent_of(cli, agent, "bad", *BAD)
     cli("run", "--until-idle")
     assert cli("prune", "--older-than", "1h", "--json").json["pruned"] == 0
-    assert cli("prune", "--older-than", "0s").out.startswith("pruned 1 intents")
-    assert [one["intent_id"] for one in cli("intents", "--json").lines] == [live]
+    refused = cli("prune", "--older-than", "10m")
+    assert (refused.code, "too young" in refused.err, refused.err.count("\n")) == (2, True, 1)
+    grow_old(database)
+    away = cli("prune", "--older-than", "1h", OUTBOX_SPICEDB_ENDPOINT="127.0.0.1:1")
+    assert (away.code, "can't be removed" in away.err) == (3, True)
+    assert cli("prune", "--older-than", "1h").out.startswith("pruned 1 intents")
+    assert [one["kind"] for one in cli("intents", "--json").lines] == ["create"]
+    assert cli("intents", "--json").lines[0]["schedule_id"] == f"{agent}--live"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ def test_migrate_says_what_it_did(cli: Cli, empty_database: str) -> None:
     assert cli("migrate", "--json", OUTBOX_DATABASE_URL=empty_database).json == {
         "before": "0001",
         "after": "0001",
+        "topics": [],
     }
 
 

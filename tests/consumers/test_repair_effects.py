@@ -1,11 +1,16 @@
 """Repairs, on the real stores: the live schedule made whole, debris removed, others' things left alone."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from temporalio.api.common.v1 import WorkflowType
+from temporalio.api.schedule.v1 import Schedule, ScheduleAction, ScheduleSpec
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import CreateScheduleRequest
 
 from consumers.authz import AuthzEffects, registration
@@ -16,12 +21,32 @@ from consumers.temporal import TemporalEffects
 from consumers.temporal_client import Found, TemporalClient
 from outbox.dispatch import Creator, Dispatch, Standing
 from outbox.errors import ErrorCode
-from outbox.flow import EventType, Kind
-from outbox.outcome import Done, Outcome, Transient
+from outbox.flow import EventType, Kind, Live
+from outbox.outcome import Conflict, Done, Outcome, Transient, Unknown
 from outbox.testing import FaultProxy
 
 Make = Callable[..., Dispatch]
 RUN_OUT = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
+
+
+async def plant(schedules: TemporalClient, schedule_id: str) -> None:
+    """A schedule without a stamp."""
+    request = CreateScheduleRequest(
+        namespace="default",
+        schedule_id=schedule_id,
+        request_id=str(uuid4()),
+        schedule=Schedule(
+            spec=ScheduleSpec(cron_string=["0 4 * * *"]),
+            action=ScheduleAction(
+                start_workflow=NewWorkflowExecutionInfo(
+                    workflow_id="legacy",
+                    workflow_type=WorkflowType(name="Legacy"),
+                    task_queue=TaskQueue(name="legacy"),
+                )
+            ),
+        ),
+    )
+    await schedules._service.create_schedule(request)
 
 
 @dataclass
@@ -29,6 +54,8 @@ class World:
     """A lane's two stores, seen past the proxies, and the repair under test."""
 
     effects: RepairEffects
+    authz: AuthzEffects
+    temporal: TemporalEffects
     make: Make
     schedule_id: str
     relationships: AuthzClient
@@ -50,6 +77,36 @@ class World:
         while isinstance(outcome, Transient) and outcome.code is ErrorCode.RACED:
             outcome = await self.effects.apply(step)
         return outcome
+
+    async def legacy(self, *, owner: str = "carol") -> set[Tuple]:
+        """A schedule from before the outbox."""
+        await plant(self.schedules, self.schedule_id)
+        tuples = {
+            Tuple("agent_schedule", self.schedule_id, "owner", "user", owner),
+            Tuple("agent_schedule", self.schedule_id, "editor", "user", "dave"),
+        }
+        await self.relationships.touch(sorted(tuples), Call.within(30))
+        return tuples
+
+    def stamp(self, intent: UUID) -> Tuple:
+        return Tuple("agent_schedule", self.schedule_id, "registered_by", "outbox_intent", str(intent))
+
+    def adopting(self, intent: UUID, **fields: object) -> Dispatch:
+        return self.make(
+            EventType.REPAIR_REQUESTED,
+            intent=intent,
+            kind=Kind.REPAIR,
+            request={"adopt": True},
+            creator=Creator(),
+            **fields,
+        )
+
+    async def adopt(self, intent: UUID, **fields: object) -> Outcome:
+        return await self.effects.apply(self.adopting(intent, **fields))
+
+    async def ended(self, intent: UUID) -> bool:
+        match = Match("outbox_intent", str(intent), "ended")
+        return bool((await self.relationships.read(match, Call.within(30))).tuples)
 
     async def tuples(self) -> set[Tuple]:
         match = Match("agent_schedule", self.schedule_id)
@@ -74,7 +131,9 @@ def world(
     standings: dict[str, Standing],
 ) -> World:
     effects = RepairEffects(authz_effects, temporal_effects)
-    return World(effects, dispatch, schedule_id, relationships, schedules, standings)
+    return World(
+        effects, authz_effects, temporal_effects, dispatch, schedule_id, relationships, schedules, standings
+    )
 
 
 async def test_what_is_whole_is_left_as_it_is(
@@ -119,15 +178,60 @@ async def test_a_live_schedule_without_an_owner_gets_no_registration(world: Worl
     assert await world.schedule() == Found(str(live))
 
 
-async def test_a_schedule_that_has_run_out_is_not_created_again(world: World) -> None:
+YESTERDAY, TOMORROW = (
+    RUN_OUT | {"end_at": (datetime.now(UTC) + timedelta(days=days)).isoformat()} for days in (-1, 1)
+)
+
+
+def live_after(outcome: Outcome) -> Live | None:
+    assert isinstance(outcome, Done)
+    return outcome.live
+
+
+async def test_a_schedule_that_ran_out_and_is_gone_leaves_no_registration_and_no_live_stamp(
+    world: World,
+) -> None:
     live = uuid4()
     await world.registered(live)
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
-    assert await world.repair(live, request=RUN_OUT | {"end_at": yesterday}) == Done()
+    assert live_after(await world.repair(live, request=YESTERDAY)) is Live.CLEAR
+    assert await world.tuples() == set()
     assert await world.schedule() is None
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    assert await world.repair(live, request=RUN_OUT | {"end_at": tomorrow}) == Done()
+    assert await world.ended(live), "a registration of it that is under way can't land any more"
+    assert live_after(await world.repair(live, request=YESTERDAY)) is Live.CLEAR, "may be done again"
+
+
+async def test_a_schedule_that_has_not_run_out_is_made_whole(world: World) -> None:
+    live = uuid4()
+    assert live_after(await world.repair(live, request=TOMORROW)) is None
     assert await world.schedule() == Found(str(live))
+
+
+async def test_a_schedule_that_ran_out_and_that_temporal_still_has_keeps_its_registration(
+    world: World, temporal: FaultProxy
+) -> None:
+    live = uuid4()
+    await world.registered(live)
+    await world.created(live)
+    assert live_after(await world.repair(live, request=YESTERDAY)) is None
+    assert await world.tuples() == world.whole(live)
+    assert temporal.calls("DeleteSchedule") == []
+
+
+async def test_while_temporal_can_not_tell_nothing_has_run_out(world: World, temporal: FaultProxy) -> None:
+    live = uuid4()
+    await world.registered(live)
+    async with temporal.outage():
+        assert not isinstance(await world.repair(live, request=YESTERDAY), Done)
+    assert await world.tuples() == world.whole(live)
+
+
+async def test_whoever_took_the_name_of_what_ran_out_keeps_it(world: World) -> None:
+    live, stranger = uuid4(), uuid4()
+    await world.registered(live)
+    await world.created(stranger)
+    assert live_after(await world.repair(live, request=YESTERDAY)) is Live.CLEAR
+    assert await world.tuples() == set(), "or its owner would own the stranger's schedule"
+    assert await world.schedule() == Found(str(stranger))
 
 
 async def test_debris_of_a_former_intent_makes_room_for_the_live_one(world: World) -> None:
@@ -156,6 +260,16 @@ async def test_where_nothing_is_live_debris_goes_and_the_schedule_goes_first(
     assert len(spicedb.calls("DeleteRelationships")) == 1
 
 
+async def test_debris_in_spicedb_goes_though_a_stranger_holds_the_name_in_temporal(world: World) -> None:
+    former, stranger = uuid4(), uuid4()
+    world.standings[str(former)] = Standing.ENDED
+    await world.registered(former)
+    await world.created(stranger)
+    assert isinstance(await world.repair(None), Done)
+    assert await world.tuples() == set()
+    assert await world.schedule() == Found(str(stranger))
+
+
 @pytest.mark.parametrize("live", [None, uuid4()])
 async def test_what_others_put_there_is_left_alone(world: World, live: UUID | None) -> None:
     stranger = uuid4()
@@ -177,3 +291,155 @@ async def test_nothing_is_done_while_a_store_can_not_be_read(world: World, tempo
 async def test_only_repairs_are_repaired(world: World) -> None:
     with pytest.raises(ValueError, match="no repair"):
         await world.effects.apply(world.make(EventType.REGISTERED))
+
+
+class TestAdoption:
+    async def test_stamps_what_is_there_and_leaves_its_owner(self, world: World) -> None:
+        before, intent = await world.legacy(), uuid4()
+        assert live_after(await world.adopt(intent)) is Live.SET
+        assert await world.tuples() == before | {world.stamp(intent)}
+        assert await world.schedule() == Found(None)
+        assert live_after(await world.adopt(intent, unknown=True)) is Live.SET, "recognizes its own stamp"
+
+    async def test_of_what_has_no_schedule_is_given_up(self, world: World) -> None:
+        before, intent = await world.legacy(), uuid4()
+        await world.schedules.delete(world.schedule_id, Call.within(30))
+        assert await world.adopt(intent) == Done()
+        assert await world.tuples() == before
+
+    async def test_of_what_has_no_owner_is_given_up(self, world: World) -> None:
+        await plant(world.schedules, world.schedule_id)
+        assert await world.adopt(uuid4()) == Done()
+        assert await world.tuples() == set()
+
+    async def test_of_what_somebody_stamped_is_given_up(self, world: World) -> None:
+        await plant(world.schedules, world.schedule_id)
+        stranger = uuid4()
+        await world.registered(stranger)
+        assert await world.adopt(uuid4()) == Done()
+        assert await world.tuples() == world.whole(stranger)
+
+    async def test_where_a_create_is_live_by_now_is_given_up(self, world: World) -> None:
+        live = uuid4()
+        await world.registered(live)
+        await world.created(live)
+        assert await world.adopt(uuid4(), live_intent=live) == Done()
+        assert await world.tuples() == world.whole(live)
+
+    async def test_waits_for_a_store_that_can_not_tell(self, world: World, temporal: FaultProxy) -> None:
+        before = await world.legacy()
+        async with temporal.outage():
+            assert not isinstance(await world.adopt(uuid4()), Done)
+        assert await world.tuples() == before
+
+    async def test_of_what_changed_meanwhile_starts_over(self, world: World, spicedb: FaultProxy) -> None:
+        before, intent = await world.legacy(), uuid4()
+        gate = spicedb.gate("WriteRelationships")
+        adopting = asyncio.create_task(world.adopt(intent))
+        await gate.reached.wait()
+        owner = Match("agent_schedule", world.schedule_id, "owner")
+        await world.relationships.delete(owner, [], Call.within(30))
+        gate.open()
+        outcome = await adopting
+        assert isinstance(outcome, Transient)
+        assert outcome.code is ErrorCode.RACED
+        assert await world.tuples() == {one for one in before if one.relation == "editor"}
+
+    async def test_given_up_after_a_lost_answer_takes_its_stamp_back_alone(
+        self, world: World, spicedb: FaultProxy
+    ) -> None:
+        before, intent = await world.legacy(), uuid4()
+        spicedb.lose_reply("WriteRelationships")
+        assert isinstance(await world.adopt(intent), Unknown)
+        await world.schedules.delete(world.schedule_id, Call.within(30))
+        assert await world.adopt(intent, unknown=True) == Done()
+        assert await world.tuples() == before
+        assert await world.ended(intent)
+
+    async def test_given_up_can_not_land_late(self, world: World, spicedb: FaultProxy) -> None:
+        before, intent = await world.legacy(), uuid4()
+        late = spicedb.apply_late("WriteRelationships")
+        assert isinstance(await world.adopt(intent), Unknown)
+        await world.schedules.delete(world.schedule_id, Call.within(30))
+        assert await world.adopt(intent, unknown=True) == Done()
+        await late.release()
+        assert await world.tuples() == before
+
+    async def test_that_an_operator_discards_is_undone(self, world: World) -> None:
+        before, intent = await world.legacy(), uuid4()
+        assert live_after(await world.adopt(intent)) is Live.SET
+        outcome = await world.effects.look(world.adopting(intent, look=True))
+        assert live_after(outcome) is None
+        assert await world.tuples() == before
+
+    async def test_a_discarded_repair_changes_nothing(self, world: World, temporal: FaultProxy) -> None:
+        step = world.make(EventType.REPAIR_REQUESTED, kind=Kind.REPAIR, live_intent=uuid4(), look=True)
+        assert await world.effects.look(step) == Done()
+        assert temporal.calls("DescribeSchedule") == []
+        assert await world.tuples() == set()
+
+
+class TestOfAnAdoptedSchedule:
+    """Effects in a lane whose live intent is an adoption."""
+
+    async def test_a_repair_restores_the_stamp_and_nothing_else(self, world: World) -> None:
+        before, live = await world.legacy(), uuid4()
+        assert live_after(await world.repair(live, live_adopted=True)) is None
+        assert await world.tuples() == before | {world.stamp(live)}
+        assert await world.schedule() == Found(None)
+
+    async def test_a_repair_does_not_create_it_again(self, world: World, temporal: FaultProxy) -> None:
+        before, live = await world.legacy(), uuid4()
+        await world.adopt(live)
+        await world.schedules.delete(world.schedule_id, Call.within(30))
+        assert isinstance(await world.repair(live, live_adopted=True, request={"adopt": True}), Done)
+        assert await world.tuples() == before | {world.stamp(live)}
+        assert temporal.calls("CreateSchedule") == []
+
+    async def test_a_repair_leaves_a_stranger_in_its_place(self, world: World) -> None:
+        live, stranger = uuid4(), uuid4()
+        await world.created(stranger)
+        assert isinstance(await world.repair(live, live_adopted=True), Done)
+        assert await world.schedule() == Found(str(stranger))
+
+    async def test_a_delete_takes_the_schedule_and_then_all_its_relationships(self, world: World) -> None:
+        await world.legacy()
+        live = uuid4()
+        await world.adopt(live)
+        lane = {"kind": Kind.DELETE, "live_intent": live, "live_adopted": True}
+        assert await world.temporal.apply(world.make(EventType.DELETE_REQUESTED, **lane)) == Done()
+        assert await world.schedule() is None
+        assert isinstance(await world.authz.apply(world.make(EventType.UNSCHEDULED, **lane)), Done)
+        assert await world.tuples() == set()
+        assert await world.ended(live)
+
+    async def test_a_delete_takes_the_relationships_of_one_that_lost_its_stamp(self, world: World) -> None:
+        await world.legacy()
+        lane = {"kind": Kind.DELETE, "live_intent": uuid4(), "live_adopted": True}
+        assert isinstance(await world.authz.apply(world.make(EventType.UNSCHEDULED, **lane)), Done)
+        assert await world.tuples() == set()
+
+    async def test_a_delete_leaves_what_somebody_else_stamped(self, world: World) -> None:
+        stranger = uuid4()
+        await world.registered(stranger)
+        await world.created(stranger)
+        lane = {"kind": Kind.DELETE, "live_intent": uuid4(), "live_adopted": True}
+        outcome = await world.temporal.apply(world.make(EventType.DELETE_REQUESTED, **lane))
+        assert isinstance(outcome, Conflict)
+        assert isinstance(await world.authz.apply(world.make(EventType.UNSCHEDULED, **lane)), Done)
+        assert await world.tuples() == world.whole(stranger)
+        assert await world.schedule() == Found(str(stranger))
+
+    async def test_a_delete_of_what_the_outbox_created_leaves_an_unstamped_one(self, world: World) -> None:
+        await world.legacy()
+        step = world.make(EventType.DELETE_REQUESTED, kind=Kind.DELETE, live_intent=uuid4())
+        assert isinstance(await world.temporal.apply(step), Conflict)
+        assert await world.schedule() == Found(None)
+
+    async def test_a_create_meets_a_live_schedule(self, world: World) -> None:
+        before = await world.legacy()
+        step = world.make(EventType.CREATE_REQUESTED, live_intent=uuid4(), live_adopted=True)
+        outcome = await world.authz.apply(step)
+        assert isinstance(outcome, Conflict)
+        assert outcome.code is ErrorCode.CONFLICT_LIVE
+        assert await world.tuples() == before

@@ -1,6 +1,6 @@
-"""What SpiceDB really does, where the effects rest on it."""
+"""What SpiceDB really does, where the effects rest on it; and that the one in memory does the same."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from consumers.calls import Call, StoreFailure
 from outbox.errors import ErrorCode
 from outbox.outcome import Failure, Misconfigured, Refused
 from outbox.stack import StackInfo
+from tests.contracts.memory import spicedb_in_memory
 
 TYPE = "agent_schedule"
 
@@ -32,11 +33,16 @@ def call() -> Call:
     return Call.within(30)
 
 
+@pytest.fixture(params=["server", "memory"])
+def relationships(request: pytest.FixtureRequest, relationships: AuthzClient) -> AuthzClient:
+    """The server with the schema, or what stands for it in simulations."""
+    return AuthzClient(spicedb_in_memory(), "token") if request.param == "memory" else relationships
+
+
 @pytest.fixture
-async def raw(stack: StackInfo, relationships: AuthzClient) -> AsyncIterator["Raw"]:
-    del relationships  # there for the schema
-    async with grpc.aio.insecure_channel(stack.spicedb_endpoint) as channel:
-        yield Raw(channel, stack.spicedb_token)
+def raw(stack: StackInfo, relationships: AuthzClient) -> "Raw":
+    """The same, for calls that our own client refuses to make."""
+    return Raw(relationships._channel, stack.spicedb_token)
 
 
 class Raw:

@@ -1,8 +1,9 @@
-"""What Temporal really does, where the effects rest on it."""
+"""What Temporal really does, where the effects rest on it; and that the one in memory does the same."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import grpc
@@ -20,20 +21,23 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from consumers.calls import Call, StoreFailure
-from consumers.temporal_client import TemporalClient
+from consumers.temporal_client import Found, TemporalClient
 from consumers.temporal_request import stamp_in, stamp_memo
 from outbox.outcome import Misconfigured
 from outbox.stack import StackInfo
 from outbox.testing import FaultProxy
+from tests.contracts.memory import temporal_in_memory
+from tests.simulation.temporal import Client as MemoryClient
 
 SECONDS = timedelta(seconds=10)
+Service = Client | MemoryClient
 
 
 class Raw:
     """The server's schedule service, one call at a time."""
 
-    def __init__(self, client: Client, schedule_id: str) -> None:
-        self._service = client.workflow_service
+    def __init__(self, client: Service, schedule_id: str) -> None:
+        self._service: Any = client.workflow_service
         self._id = schedule_id
 
     def request(self, request_id: str, *, cron: str = "0 3 * * *", **fields: Any) -> CreateScheduleRequest:
@@ -58,7 +62,8 @@ class Raw:
 
     async def memo(self, namespace: str = "default") -> Memo:
         request = DescribeScheduleRequest(namespace=namespace, schedule_id=self._id)
-        return (await self._service.describe_schedule(request, retry=False, timeout=SECONDS)).memo
+        answer = await self._service.describe_schedule(request, retry=False, timeout=SECONDS)
+        return cast("Memo", answer.memo)
 
     async def exists(self) -> bool:
         try:
@@ -70,13 +75,17 @@ class Raw:
         return True
 
 
-@pytest.fixture(scope="session")
-async def client(stack: StackInfo) -> Client:
+@pytest.fixture(params=["server", "memory"])
+async def client(request: pytest.FixtureRequest) -> Service:
+    """The server's client, or what stands for it in simulations."""
+    if request.param == "memory":
+        return temporal_in_memory()
+    stack: StackInfo = request.getfixturevalue("stack")
     return await Client.connect(stack.temporal_address)
 
 
 @pytest.fixture
-def raw(client: Client, schedule_id: str) -> Raw:
+def raw(client: Service, schedule_id: str) -> Raw:
     return Raw(client, schedule_id)
 
 
@@ -115,7 +124,7 @@ async def test_only_the_last_request_id_is_remembered(raw: Raw) -> None:
 
 
 async def test_what_is_not_found_says_whether_it_is_the_schedule_or_the_namespace(
-    client: Client, raw: Raw
+    client: Service, raw: Raw
 ) -> None:
     await raw.create("a")
     await raw.delete()
@@ -135,6 +144,23 @@ async def test_what_is_not_found_says_whether_it_is_the_schedule_or_the_namespac
             "Namespace nowhere is not found.",
             ["NamespaceNotFoundFailure"],
         )
+
+
+async def test_the_list_tells_each_schedules_stamp(client: Service, raw: Raw, schedule_id: str) -> None:
+    await raw.create("a", memo=stamp_memo("mine"))
+    ours = TemporalClient(cast("Client", client))
+    found: dict[str, Found] = {}
+    # The list lags.
+    async with asyncio.timeout(30):
+        while schedule_id not in found:
+            token, found = b"", {}
+            while True:
+                page = await ours.list_page(token, Call.within(10), limit=500)
+                found |= page.schedules
+                token = page.following
+                if not token:
+                    break
+    assert found[schedule_id] == Found("mine")
 
 
 def with_time_zone(request: CreateScheduleRequest) -> None:

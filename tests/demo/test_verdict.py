@@ -16,7 +16,6 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from outbox.agreement import Drift, DriftKind, Report
 from outbox.cli import demo as command
 from outbox.cli.main import app
 from outbox.demo import summary
@@ -26,13 +25,14 @@ from outbox.demo.view import LiveView, PlainView, open_view, panel, status_line
 from outbox.demo.watch import Snapshot, news
 from outbox.demo.workers import DemoFailed, Workers
 from outbox.demo.workload import AGAIN, BAD_CRON, NEW, build
+from outbox.drift import Drift, DriftKind, Fix, Report
 from outbox.flow import Kind
 
 WORKLOAD = build("test")
 NAME = "billing-agent-test--daily-report"
 CREATED = Ending(UUID(int=1), NAME, NEW, "succeeded", "schedule.created", None)
 REFUSED = Ending(UUID(int=2), "a--typo", BAD_CRON, "failed", "schedule.create_failed", "refused")
-ORPHAN = Drift(NAME, DriftKind.ORPHAN_TUPLE, "relationships of an intent that is not live")
+ORPHAN = Drift(NAME, DriftKind.ORPHAN_TUPLE, "relationships of an intent that is not live", Fix.REPAIR)
 
 
 def verdict(
@@ -54,11 +54,11 @@ def test_a_drift_of_ours_is_not_good() -> None:
 
 
 def test_a_stranger_s_object_is_no_drift_of_ours() -> None:
-    assert verdict(Drift("a--held", DriftKind.FOREIGN, "")).good
+    assert verdict(Drift("a--held", DriftKind.FOREIGN, "", Fix.NONE)).good
 
 
 def test_a_drift_of_another_run_is_told_and_not_held_against_this_one() -> None:
-    other = Drift("x--y", DriftKind.ORPHAN_TUPLE, "")
+    other = Drift("x--y", DriftKind.ORPHAN_TUPLE, "", Fix.REPAIR)
     found = verdict(other, busy=("x--z",))
     assert found.good
     assert list(found.elsewhere) == [other]
@@ -108,7 +108,7 @@ def test_a_good_run_says_so_and_what_to_try_next() -> None:
 
 def test_a_bad_run_names_what_is_wrong() -> None:
     wrong = Ending(UUID(int=3), NAME, NEW, "failed", "schedule.create_failed", "refused")
-    other = Drift("x--y", DriftKind.MISSING_TUPLE, "lacks its owner")
+    other = Drift("x--y", DriftKind.MISSING_TUPLE, "lacks its owner", Fix.REPAIR)
     text = printed(verdict(ORPHAN, other, endings=(wrong,), busy=("a--typo",), untouched=False))
     assert "All three stores agree" not in text
     for expected in (

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import inspect
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -49,6 +50,24 @@ async def test_the_readmes_examples_run(
     printed = capsys.readouterr().out
     assert f"{agent}--daily-report" in printed
     assert next(block for block in README.blocks("") if block.startswith("principal.user_id")) in printed
+
+
+async def test_the_example_of_judging_a_run_runs(
+    stack: StackInfo,
+    spicedb_schema: None,
+    database: str,
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    del spicedb_schema  # there for its effect
+    monkeypatch.chdir(tmp_path)
+    for name, value in {**stack.environment(), "OUTBOX_DATABASE_URL": database}.items():
+        monkeypatch.setenv(name, value)
+    (block,) = Page("docs/testing.md").blocks("python", mark="run")
+    names: dict[str, Any] = {}
+    await eval(compile(block, "testing.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+    assert names["violations"] == []
 
 
 def test_the_readmes_lines_of_json_are_as_good_and_bad_as_it_says() -> None:

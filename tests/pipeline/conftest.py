@@ -1,5 +1,6 @@
-"""A pipeline for each test: a database of its own, the real stores behind proxies of its own."""
+"""A pipeline for each test: a database of its own, the real stores behind proxies of its own, either wire."""
 
+import os
 from collections.abc import AsyncIterator
 
 import grpc
@@ -38,17 +39,36 @@ async def temporal(stack: StackInfo) -> AsyncIterator[FaultProxy]:
         yield proxy
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The behaviour that must hold, and what is marked so, on both wires; all else on the direct one.
+
+    TEST_WIRES=all runs everything on both.
+    """
+    if "wire" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker
+        both = not marked("direct_wire") and (
+            os.environ.get("TEST_WIRES") == "all"
+            or metafunc.module.__name__.endswith("test_behaviour")
+            or marked("both_wires")
+        )
+        metafunc.parametrize("wire", ["direct", "kafka"] if both else ["direct"])
+
+
 @pytest.fixture
 async def pipeline(
+    request: pytest.FixtureRequest,
     stack: StackInfo,
     database: str,
     stores: Stores,
+    wire: str,
     *,
     spicedb: FaultProxy,
     temporal: FaultProxy,
     agent: str,
 ) -> AsyncIterator[Pipeline]:
-    ends = {"spicedb_endpoint": spicedb.address, "temporal_address": temporal.address}
+    ends: dict[str, object] = {"spicedb_endpoint": spicedb.address, "temporal_address": temporal.address}
+    if wire == "kafka":
+        ends |= {"wire": "kafka", **request.getfixturevalue("topics")}
     # Holds last as long as these two together.
     times = {"step_timeout_seconds": 1.5, "lease_seconds": 2.0, "late_write_seconds": 0.5}
     # Repairs make calls of their own: only tests of theirs let workers do them.

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,15 +16,17 @@ import outbox
 from consumers.authz_client import Tuple
 from consumers.authz_names import AGENT, SERVICE_ACCOUNT, USER
 from outbox import CreateSchedule, DeleteSchedule, Intent, Principal
-from outbox.compose.agreement import check_agreement
+from outbox.compose.agreement import check_agreement, words
+from outbox.compose.kafka import open_relay
 from outbox.compose.worker import open_worker
 from outbox.flow import Consumer
-from outbox.settings import Settings
+from outbox.settings import Settings, Wire
 from outbox.testing import Call, FaultProxy
+from outbox.testing import Stores as Snapshot
 from outbox.worker import Worker
 from tests.pipeline.agreement import disagreements
 from tests.pipeline.ledger import Ledger
-from tests.pipeline.stores import Stores
+from tests.pipeline.stores import Scheduled, Stores
 
 NIGHTLY = "nightly"
 NOBODY = Principal()
@@ -88,7 +90,7 @@ class Pipeline:
     ) -> Intent:
         """Enqueue a create, in a transaction of its own or within the caller's."""
         principal = Principal(user_id=by) if isinstance(by, str) else by
-        await self._may_use_the_agent(principal)
+        await self.may_use_the_agent(principal)
         request = CreateSchedule(agent_id=self.agent, name=name, cron_expression=cron, **{**_WISH, **wish})
         if within is not None:
             return await outbox.enqueue_create(within, request, principal=principal)
@@ -116,7 +118,7 @@ class Pipeline:
         async with await psycopg.AsyncConnection.connect(self.database_url) as connection:
             yield connection
 
-    async def _may_use_the_agent(self, principal: Principal) -> None:
+    async def may_use_the_agent(self, principal: Principal) -> None:
         """Whoever creates schedules may use the agent: what a schedule denies is the schedule's doing."""
         kinds = {USER: principal.user_id, SERVICE_ACCOUNT: principal.service_account_id}
         for kind, subject in kinds.items():
@@ -149,14 +151,20 @@ class Pipeline:
         self, *, until_idle: bool = False, only: Consumer | None = None, **settings: Any
     ) -> AsyncIterator[Worker]:
         with_changes = self.settings.model_copy(update=settings)
-        async with open_worker(with_changes, only=only, until_idle=until_idle) as worker:
+        async with (
+            _relaying(with_changes),
+            open_worker(with_changes, only=only, until_idle=until_idle) as worker,
+        ):
             yield worker
 
     @asynccontextmanager
     async def process(self, log: Path, *arguments: str, **settings: Any) -> AsyncIterator["Process"]:
         """Inside, ``outbox run`` runs as a process of its own."""
-        environment = environment_of(self.settings.model_copy(update=settings))
-        with log.open("wb") as stderr:
+        with_changes = self.settings.model_copy(update=settings)
+        environment = environment_of(with_changes)
+        async with AsyncExitStack() as around:
+            await around.enter_async_context(_relaying(with_changes))
+            stderr = around.enter_context(log.open("wb"))
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "outbox.cli.main", "run", *arguments),
@@ -165,12 +173,12 @@ class Pipeline:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
             )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.communicate()
+            try:
+                yield process
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.communicate()
 
     # Judging.
 
@@ -178,27 +186,30 @@ class Pipeline:
         self,
         *,
         more: Mapping[str, Collection[Tuple]] | None = None,
-        foreign: Collection[str] = (),
+        before: Snapshot | None = None,
         any_order: bool = False,
     ) -> None:
         """Assert that the three stores agree, and that nothing is left to do.
 
-        The project's own check has to say so too: it and the judge of these tests share no code.
+        The project's own check has to say so too: it and the checker share no code.
         """
         found = await disagreements(
-            self.ledger, self.stores, more=more or {}, foreign=foreign, any_order=any_order
+            self.database_url, self.stores, more=more or {}, before=before or Snapshot(), any_order=any_order
         )
-        assert found == []
+        assert not found, "\n".join(found)
         lanes = await self.ledger.rows("SELECT DISTINCT schedule_id FROM outbox.intents")
-        ids = {row["schedule_id"] for row in lanes} - set(foreign)
+        theirs = {*before.relationships, *before.schedules} if before else set()
+        ids = {row["schedule_id"] for row in lanes} - theirs
         report = await check_agreement(self._direct, ids=ids)
         assert report.drifts == []
         assert report.busy == []
 
-    async def intact(self, *, schedule: object, tuples: set[Tuple], name: str = NIGHTLY) -> None:
-        """Assert that what is under the name is exactly this."""
+    async def intact(self, *, schedule: Scheduled | None, tuples: set[Tuple], name: str = NIGHTLY) -> None:
+        """Assert that what is under the name is exactly this, which others had put there before."""
         assert await self.stores.schedule(self.lane(name)) == schedule
         assert await self.stores.tuples(self.lane(name)) == tuples
+        held = {self.lane(name): frozenset(map(words, tuples))} if tuples else {}
+        await self.agree(before=Snapshot(held, {self.lane(name): schedule.record} if schedule else {}))
 
     def about(self, *texts: str | UUID) -> Callable[[Call], bool]:
         """Select the calls whose request holds all these texts."""
@@ -207,6 +218,21 @@ class Pipeline:
 
 
 Process = asyncio.subprocess.Process
+
+
+@asynccontextmanager
+async def _relaying(settings: Settings) -> AsyncIterator[None]:
+    """Inside, a relay runs where the wire has one."""
+    if settings.wire is Wire.DIRECT:
+        yield
+        return
+    async with open_relay(settings) as relay:
+        running = asyncio.create_task(relay.run())
+        try:
+            yield
+        finally:
+            relay.stop()
+            await running
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -28,12 +28,18 @@ async def until(
 class Ledger:
     """A connection of the test's own."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+    def __init__(self, url: str, connection: psycopg.AsyncConnection[Row]) -> None:
+        self._url = url
         self._connection = connection
 
     @classmethod
     async def connect(cls, url: str) -> "Ledger":
-        return cls(await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row))
+        return cls(url, await _connect(url))
+
+    async def reconnect(self) -> None:
+        """After a restart of Postgres."""
+        await self._connection.close()
+        self._connection = await _connect(self._url)
 
     async def close(self) -> None:
         await self._connection.close()
@@ -93,3 +99,7 @@ class Ledger:
             return codes.count(code) >= count
 
         await until(f"an attempt of {intent_id} to end as {code}", reached)
+
+
+async def _connect(url: str) -> psycopg.AsyncConnection[Row]:
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row)

@@ -26,6 +26,7 @@ from consumers.authz_client import AuthzClient, Match, Tuple
 from consumers.authz_names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.calls import Call
 from consumers.temporal_request import MEMO_KEY
+from outbox.testing import Scheduled as Record
 
 _SECONDS = 30.0
 _DAY = timedelta(days=1)
@@ -40,6 +41,11 @@ class Scheduled:
     workflow: str
     workflow_id: str
     task_queue: str
+
+    @property
+    def record(self) -> Record:
+        """The same, as the checker takes it."""
+        return Record(self.stamp, f"{self.workflow} as {self.workflow_id} on {self.task_queue}")
 
 
 class Stores:
@@ -62,6 +68,12 @@ class Stores:
 
     async def put(self, *tuples: Tuple) -> None:
         await self._authz.touch(tuples, Call.within(_SECONDS))
+
+    async def remove(self, found: Tuple) -> None:
+        match = Match(
+            found.resource_type, found.resource_id, found.relation, found.subject_type, found.subject_id
+        )
+        await self._authz.delete(match, [], Call.within(_SECONDS))
 
     async def may(self, permission: str, schedule_id: str, subject: str, subject_type: str = USER) -> bool:
         response = await self._checks.CheckPermission(

@@ -5,15 +5,18 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import orjson
 import pytest
 from grpc import StatusCode as Status
 
+from outbox.stack import Stack
 from tests.pipeline.harness import BAD_CRON, NOBODY, PATIENT, Pipeline
 from tests.pipeline.ledger import until
 from tests.pipeline.stores import legacy, owner, registered
+from tests.stack.containers import ContainerStack
 
 WRITE, REMOVE, READ = "WriteRelationships", "DeleteRelationships", "ReadRelationships"
 CREATE, DELETE, DESCRIBE = "CreateSchedule", "DeleteSchedule", "DescribeSchedule"
@@ -38,7 +41,6 @@ class TestSomebodyElsesName:
         assert pipeline.temporal.calls(CREATE) == []
         await pipeline.intact(schedule=schedule, tuples=theirs)
         assert not await pipeline.stores.may("read", pipeline.lane(), "mallory")
-        await pipeline.agree(foreign={pipeline.lane()})
 
     @pytest.mark.parametrize("bare", [False, True], ids=["owner-and-parent", "owner-alone"])
     async def test_with_tuples_and_no_schedule(self, pipeline: Pipeline, *, bare: bool) -> None:
@@ -49,7 +51,6 @@ class TestSomebodyElsesName:
         await pipeline.work()
         await ends_as(pipeline, intent.id, "create_failed", "conflict_foreign")
         await pipeline.intact(schedule=None, tuples=theirs)
-        await pipeline.agree(foreign={pipeline.lane()})
 
     async def test_with_a_schedule_and_no_tuple(self, pipeline: Pipeline) -> None:
         schedule = await pipeline.stores.plant_schedule(pipeline.lane())
@@ -58,7 +59,6 @@ class TestSomebodyElsesName:
         await ends_as(pipeline, intent.id, "create_failed", "conflict_foreign")
         assert "compensation_requested" in await pipeline.ledger.events(intent.id)
         await pipeline.intact(schedule=schedule, tuples=set())
-        await pipeline.agree(foreign={pipeline.lane()})
 
     async def test_with_a_stamp_of_another_database(self, pipeline: Pipeline) -> None:
         theirs = registered(pipeline.lane(), uuid4(), "holder")
@@ -612,6 +612,7 @@ class TestLanes:
 class TestLeases:
     """A settle names its lease; one that is over is dropped and counted."""
 
+    @pytest.mark.both_wires
     async def test_a_worker_that_comes_back_after_its_lease_is_dropped(
         self, pipeline: Pipeline, tmp_path: Path
     ) -> None:
@@ -638,6 +639,7 @@ class TestLeases:
         assert taken["lease_number"] >= 1
         await pipeline.agree()
 
+    @pytest.mark.both_wires
     async def test_a_worker_that_comes_back_does_not_settle_for_its_successor(
         self, pipeline: Pipeline, tmp_path: Path
     ) -> None:
@@ -684,6 +686,7 @@ class TestLeases:
         assert len(pipeline.temporal.calls(DELETE)) == 1
         await pipeline.agree()
 
+    @pytest.mark.direct_wire
     async def test_a_duplicate_dispatch_changes_nothing(self, pipeline: Pipeline) -> None:
         intent = await pipeline.create()
         async with pipeline._open() as worker:
@@ -698,6 +701,7 @@ class TestLeases:
         await pipeline.work()
         await pipeline.agree()
 
+    @pytest.mark.direct_wire
     async def test_an_outcome_twice_in_one_batch_settles_once(self, pipeline: Pipeline) -> None:
         intent = await pipeline.create()
         async with pipeline._open() as worker:
@@ -767,6 +771,7 @@ class TestStoresThatCantBeUsed:
         await pipeline.agree()
 
 
+@pytest.mark.both_wires
 class TestDrain:
     """A worker that is told to stop settles or releases what it has, and ends in bounded time."""
 
@@ -785,6 +790,23 @@ class TestDrain:
         assert released["error_code"] == "released"
         await pipeline.work()
         await ends_as(pipeline, intent.id, "created")
+        await pipeline.agree()
+
+    @pytest.mark.parametrize("server", ["postgres", "spicedb", "temporal"])
+    async def test_sigterm_while_a_server_hangs(
+        self, pipeline: Pipeline, running_stack: Stack | ContainerStack, tmp_path: Path, server: Any
+    ) -> None:
+        await pipeline.create()
+        async with pipeline.process(tmp_path / "worker.log", drain_seconds=0.5) as process:
+            await until("it to work", lambda: said(tmp_path / "worker.log", "worker.started"))
+            running_stack.pause(server)
+            try:
+                process.send_signal(signal.SIGTERM)
+                async with asyncio.timeout(20):
+                    assert await process.wait() == 0
+            finally:
+                running_stack.resume(server)
+        await pipeline.work()
         await pipeline.agree()
 
     async def test_sigterm_lets_a_step_finish(self, pipeline: Pipeline, tmp_path: Path) -> None:

@@ -1,23 +1,19 @@
 """A database that the producer's tests share: each uses an agent or a key of its own, or rolls back."""
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from outbox.stack import StackInfo
+from tests.conftest import copied
 
 
 @pytest.fixture(scope="session")
 def shared(stack: StackInfo, template: str) -> Iterator[str]:
     """The URL of a migrated database for all tests that don't count rows."""
-    name = sql.Identifier(f"producer_{uuid4().hex}")
-    with psycopg.connect(stack.database_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
-        yield stack.database_url.rsplit("/", 1)[0] + "/" + name.as_string()[1:-1]
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    with copied(stack, template) as url:
+        yield url
 
 
 @pytest.fixture

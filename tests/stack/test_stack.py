@@ -308,7 +308,9 @@ def test_a_stack_goes_down_with_the_killed_process_that_held_it(tmp_path: Path) 
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "up\n"
-        assert all(Stack(home).status().values())
+        status = Stack(home).status()
+        assert status.pop("kafka") is None
+        assert all(status.values())
         holder.kill()
     wait_until_down(Stack(home))
 

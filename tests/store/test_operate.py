@@ -1,4 +1,4 @@
-"""What operators do: replay, discard, repair, prune; and the repairs that follow an unknown attempt."""
+"""What operators do: replay, discard, repair; and the repairs that follow an unknown attempt."""
 
 import asyncio
 import random
@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from outbox.dispatch import Dispatch
+from outbox.dispatch import Creator, Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer, EventType, Kind
+from outbox.flow import Consumer, EventType, Kind, Live
 from outbox.outcome import Conflict, Done, Outcome, Refused, Transient, Unknown
 from outbox.settlement import RetryPolicy, Settlement, decide
 from outbox.store.engine import async_engine
@@ -21,7 +21,7 @@ LIMITS = dict.fromkeys(Consumer, 10)
 POLICY = RetryPolicy(base_seconds=0.001, cap_seconds=0.001, max_strikes=1)
 REFUSED = Refused(ErrorCode.REFUSED, "no")
 RACED = Transient(ErrorCode.RACED, "again")
-TIMED_OUT = Unknown(ErrorCode.TIMED_OUT, "?")
+LOST = Unknown(ErrorCode.CONNECTION_LOST, "?")
 
 
 def to(dispatch: Dispatch, outcome: Outcome) -> Settlement:
@@ -229,7 +229,7 @@ async def test_an_intent_with_an_unknown_attempt_is_followed_by_two_repairs_of_i
     store: WorkStore, enqueue: Enqueue, query: Query
 ) -> None:
     live = await enqueue()
-    await settle_next(store, TIMED_OUT)
+    await settle_next(store, LOST)
     await query("UPDATE outbox.queue SET due_at = clock_timestamp()")
     for _ in range(2):
         await settle_next(store, Done())
@@ -250,11 +250,24 @@ async def test_an_intent_with_an_unknown_attempt_is_followed_by_two_repairs_of_i
     assert [row["type"] for row in events] == ["schedule.repair.requested", "schedule.repaired"]
 
 
+async def test_repairs_do_not_breed(store: WorkStore, enqueue: Enqueue, query: Query) -> None:
+    await enqueue()
+    await settle_next(store, LOST)
+    for _ in range(6):
+        await query("UPDATE outbox.queue SET due_at = clock_timestamp()")
+        await query("UPDATE outbox.lanes SET hold_until = clock_timestamp()")
+        await settle_next(store, LOST)
+        await query("UPDATE outbox.queue SET due_at = clock_timestamp()")
+        await settle_next(store, Done())
+    waiting = await query("SELECT FROM outbox.queue WHERE event_type = 'schedule.repair.requested'")
+    assert len(waiting) == 2
+
+
 async def test_a_deferred_repair_is_in_nobodys_way_and_then_in_the_lane(
     store: WorkStore, enqueue: Enqueue, query: Query
 ) -> None:
     await enqueue()
-    await settle_next(store, TIMED_OUT)
+    await settle_next(store, LOST)
     await query("UPDATE outbox.queue SET due_at = clock_timestamp()")
     for _ in range(2):
         await settle_next(store, Done())
@@ -282,6 +295,64 @@ async def test_one_asked_for_repair_waits_in_a_lane_at_a_time(
     assert await query(ask, f"{agent}--s") != first, "one that is under way may have looked already"
 
 
+async def test_an_adoption_and_a_repair_are_asked_for_side_by_side(
+    store: WorkStore, query: Query, agent: str
+) -> None:
+    repair, adoption, again = [
+        (await query("SELECT outbox.request_repair(%s, %s) AS id", f"{agent}--s", adopting))[0]["id"]
+        for adopting in (False, True, True)
+    ]
+    assert repair != adoption == again
+    first = await settle_next(store, Done())
+    second = await settle_next(store, Done(live=Live.SET))
+    assert {first.adopts, second.adopts} == {False, True}
+    assert (second.request, second.creator, second.live_intent) == ({"adopt": True}, Creator(), None)
+    assert await query("SELECT live_intent FROM outbox.lanes") == [{"live_intent": adoption}]
+
+
+async def test_a_claim_tells_that_the_live_intent_is_an_adoption(
+    store: WorkStore, enqueue: Enqueue, query: Query, agent: str
+) -> None:
+    await query("SELECT outbox.request_repair(%s, true)", f"{agent}--s")
+    adoption = await settle_next(store, Done(live=Live.SET))
+    await query("SELECT outbox.request_repair(%s)", f"{agent}--s")
+    repair = await settle_next(store, Done())
+    assert (repair.live_intent, repair.live_adopted) == (adoption.intent_id, True)
+    await enqueue(kind="delete")
+    delete = await settle_next(store, Done())
+    assert (delete.live_intent, delete.live_adopted) == (adoption.intent_id, True)
+    await settle_next(store, Done())
+    await enqueue()
+    create = await settle_next(store, Done())
+    assert (create.live_intent, create.live_adopted) == (None, False)
+    await settle_next(store, Done())
+    await query("SELECT outbox.request_repair(%s)", f"{agent}--s")
+    later = await settle_next(store, Done())
+    assert (later.live_intent, later.live_adopted) == (create.intent_id, False)
+
+
+async def test_a_repair_that_cleans_up_frees_the_lane(
+    store: WorkStore, enqueue: Enqueue, query: Query, agent: str
+) -> None:
+    await enqueue()
+    for _ in range(2):
+        await settle_next(store, Done())
+    await query("SELECT outbox.request_repair(%s)", f"{agent}--s")
+    await settle_next(store, Done(live=Live.CLEAR))
+    assert await query("SELECT live_intent FROM outbox.lanes") == [{"live_intent": None}]
+
+
+async def test_a_replay_of_what_an_adoption_has_overtaken_is_refused(
+    store: WorkStore, enqueue: Enqueue, query: Query, agent: str
+) -> None:
+    first = await enqueue()
+    await fail(store)
+    await query("SELECT outbox.request_repair(%s)", f"{agent}--s")
+    assert (await replay(query, first, rehearsed=True))["action"] == "reenqueued"
+    await query("SELECT outbox.request_repair(%s, true)", f"{agent}--s")
+    assert "overtaken" in (await replay(query, first))["reason"]
+
+
 async def test_a_rate_is_shared_by_all_workers(database: str, enqueue: Enqueue, query: Query) -> None:
     for place in range(20):
         await enqueue(f"s{place}")
@@ -302,48 +373,3 @@ async def test_a_rate_below_one_is_no_setting(database: str) -> None:
     with pytest.raises(DBAPIError):
         await WorkStore(engine, TIMING, {Consumer.AUTHZ: -1}).claim(LIMITS)
     await engine.dispose()
-
-
-PRUNE = "SELECT outbox.prune(clock_timestamp() + interval '1 minute', %s) AS n"
-
-
-async def prune(query: Query, most: int = 100) -> int:
-    (row,) = await query(PRUNE, most)
-    return int(row["n"])
-
-
-async def test_pruning_takes_what_has_ended_and_leaves_what_is_needed(
-    store: WorkStore, enqueue: Enqueue, query: Query
-) -> None:
-    live = await enqueue("live")
-    await enqueue("gone")
-    await enqueue("gone", kind="delete")
-    waiting = await enqueue("busy")
-    for _ in range(3):
-        taken = await store.claim({Consumer.AUTHZ: 2, Consumer.TEMPORAL: 9})
-        await store.settle([to(one, Done()) for one in taken if one.intent_id != waiting])
-    while taken := [one for one in await store.claim(LIMITS) if one.intent_id != waiting]:
-        await store.settle([to(one, Done()) for one in taken])
-    assert await prune(query, most=1) == 1
-    assert await prune(query) == 1
-    assert await prune(query) == 0
-    left = {row["id"] for row in await query("SELECT id FROM outbox.intents")}
-    assert left == {live, waiting}
-    assert await query("SELECT live_intent FROM outbox.lanes") == [{"live_intent": live}]
-    assert {row["intent_id"] for row in await query("SELECT intent_id FROM outbox.events")} == left
-
-
-async def test_pruning_keeps_what_is_younger_and_what_late_writes_may_need(
-    store: WorkStore, enqueue: Enqueue, query: Query
-) -> None:
-    await enqueue()
-    await fail(store)
-    (row,) = await query("SELECT outbox.prune(clock_timestamp() - interval '1 minute', 10) AS n")
-    assert row["n"] == 0
-    await query(
-        "INSERT INTO outbox.lanes (schedule_id, hold_until) "
-        "SELECT schedule_id, clock_timestamp() + interval '1 minute' FROM outbox.intents"
-    )
-    assert await prune(query) == 0
-    await query("UPDATE outbox.lanes SET hold_until = clock_timestamp()")
-    assert await prune(query) == 1

@@ -25,6 +25,7 @@ TABLES = (
     "budgets",
     "breakers",
     "limits",
+    "audit",
     "alembic_version",
 )
 
@@ -83,6 +84,13 @@ def test_a_worker_may_only_claim_and_settle(role: psycopg.Connection) -> None:
     allowed(role, "SELECT outbox.pending(true)")
     allowed(role, "SELECT outbox.standing('x', 'y')")
     allowed(role, "SELECT * FROM outbox.alembic_version")
+    allowed(role, "SELECT * FROM outbox.audit_take(1, 1)")
+    allowed(role, "SELECT outbox.audit_tell('{}')")
+    allowed(role, "SELECT outbox.audit_pass('spicedb', '', 'x')")
+    allowed(role, "SELECT * FROM outbox.audited_lanes('{a--b}')")
+    allowed(role, "SELECT * FROM outbox.lane_of('{}')")
+    allowed(role, "SELECT outbox.request_repair('a--b', false)")
+    refused(role, "SELECT outbox.prune(now(), '{}')")
     for table in TABLES:
         refused(role, f"DELETE FROM outbox.{table}")
         if table != "alembic_version":
@@ -99,6 +107,11 @@ def test_an_operator_may_read_and_enqueue(role: psycopg.Connection) -> None:
         refused(role, f"DELETE FROM outbox.{table}")
     allowed(role, "SELECT * FROM outbox.intent_status")
     allowed(role, f"SELECT * FROM outbox.enqueue({REQUEST}::jsonb)")
+    allowed(role, "SELECT * FROM outbox.audited_lanes(ARRAY(SELECT outbox.lanes_after('', '', 10)))")
+    allowed(role, "SELECT * FROM outbox.prunable(now(), gen_random_uuid(), 10)")
+    allowed(role, "SELECT outbox.prune(now(), '{}')")
+    allowed(role, "SELECT * FROM outbox.prune_lanes(now(), '', 10)")
+    refused(role, "SELECT * FROM outbox.audit_take(1, 1)")
     refused(role, CLAIM)
     refused(role, SETTLE)
 

@@ -19,7 +19,7 @@ from tests.store.conftest import Enqueue, Query
 LIMITS = {Consumer.AUTHZ: 10, Consumer.TEMPORAL: 10}
 POLICY = RetryPolicy(base_seconds=0.001, cap_seconds=0.001, max_strikes=3)
 REFUSED = Refused(ErrorCode.REFUSED, "no")
-TIMED_OUT = Unknown(ErrorCode.TIMED_OUT, "?")
+LOST = Unknown(ErrorCode.CONNECTION_LOST, "?")
 
 
 def to(dispatch: Dispatch, outcome: Outcome) -> Settlement:
@@ -57,6 +57,17 @@ async def test_a_batch_that_names_a_step_twice_settles_it_once(
     assert len(await query("SELECT FROM outbox.events")) == 2
 
 
+async def test_of_a_batch_with_a_lease_that_is_over_only_the_present_one_matches(
+    store: WorkStore, enqueue: Enqueue
+) -> None:
+    await enqueue()
+    before = await claim_one(store)
+    await store.settle([to(before, Done())])
+    present = await claim_one(store)
+    batch = [to(before, Done()), to(present, LOST)]
+    assert await store.settle(batch) == {(present.intent_id, present.lease_number)}
+
+
 async def test_a_worker_that_lost_its_lease_changes_nothing(
     store: WorkStore, enqueue: Enqueue, query: Query
 ) -> None:
@@ -65,7 +76,7 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(
     await hurry(query)
     heir = await claim_one(store)
     assert (heir.lease_number, heir.attempt, heir.strikes, heir.unknown) == (2, 2, 1, True)
-    for outcome in (Done(), TIMED_OUT, REFUSED, Transient(ErrorCode.OVERLOADED, "x")):
+    for outcome in (Done(), LOST, REFUSED, Transient(ErrorCode.OVERLOADED, "x")):
         assert await store.settle([to(former, outcome)]) == set()
     assert await store.settle([to(heir, Done())]) == {(heir.intent_id, 2)}
 
@@ -100,7 +111,7 @@ async def test_an_unknown_attempt_holds_what_would_undo_it_and_not_what_goes_for
     store: WorkStore, enqueue: Enqueue, query: Query
 ) -> None:
     await enqueue()
-    await store.settle([to(await claim_one(store), TIMED_OUT)])
+    await store.settle([to(await claim_one(store), LOST)])
     await hurry(query)
     register = await claim_one(store)
     assert register.unknown
@@ -125,7 +136,7 @@ async def test_the_bound_counts_from_the_attempts_own_deadline(
     store: WorkStore, enqueue: Enqueue, query: Query
 ) -> None:
     await enqueue()
-    await store.settle([to(await claim_one(store), TIMED_OUT)])
+    await store.settle([to(await claim_one(store), LOST)])
     (row,) = await query("SELECT unknown_until - deadline AS bound FROM outbox.queue")
     assert row["bound"] == timedelta(seconds=5)
 
@@ -135,7 +146,7 @@ async def test_the_lanes_next_intent_waits_for_the_late_writes_of_the_one_before
 ) -> None:
     await enqueue()
     follower = await enqueue(kind="delete")
-    await store.settle([to(await claim_one(store), TIMED_OUT)])
+    await store.settle([to(await claim_one(store), LOST)])
     await hurry(query)
     await store.settle([to(await claim_one(store), Done())])
     await store.settle([to(await claim_one(store), Done())])
@@ -150,7 +161,7 @@ async def test_an_intent_that_comes_later_waits_for_them_too(
     store: WorkStore, enqueue: Enqueue, query: Query
 ) -> None:
     await enqueue()
-    await store.settle([to(await claim_one(store), TIMED_OUT)])
+    await store.settle([to(await claim_one(store), LOST)])
     await hurry(query)
     await store.settle([to(await claim_one(store), Done())])
     await store.settle([to(await claim_one(store), Done())])
@@ -223,6 +234,20 @@ async def test_a_store_that_is_down_is_probed_by_one_step_and_the_other_store_go
     await store.settle([to(probe, Done())])
     assert await query("SELECT FROM outbox.breakers") == []
     assert len([one for one in await store.claim(LIMITS) if one.consumer is Consumer.AUTHZ]) == 3
+
+
+async def test_what_was_under_way_when_a_breaker_opened_does_not_count_as_probes(
+    store: WorkStore, enqueue: Enqueue, query: Query
+) -> None:
+    for place in range(5):
+        await enqueue(f"c{place}")
+    for one in await store.claim({Consumer.AUTHZ: 5}):
+        await store.settle([to(one, Unknown(ErrorCode.TIMED_OUT, "silent"))])
+    (row,) = await query(
+        "SELECT failures, round(extract(epoch FROM probe_at - clock_timestamp()))::int AS rest "
+        "FROM outbox.breakers"
+    )
+    assert row == {"failures": 1, "rest": 1}
 
 
 async def test_a_breaker_remembers_since_when_and_probes_ever_more_seldom(

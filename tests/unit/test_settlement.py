@@ -160,10 +160,10 @@ def test_what_undoes_waits_for_late_writes_and_what_goes_forward_does_not(event:
     ("outcome", "unknown", "strike", "news"),
     [
         (Transient(ErrorCode.OVERLOADED, "later"), False, False, StoreNews.DOWN),
-        (Transient(ErrorCode.TIMED_OUT, "a read"), False, False, None),
+        (Transient(ErrorCode.TIMED_OUT, "a read"), False, False, StoreNews.DOWN),
         (Transient(ErrorCode.RACED, "again"), False, True, StoreNews.UP),
         (Transient(ErrorCode.UNREACHABLE, "gone"), False, False, StoreNews.DOWN),
-        (Unknown(ErrorCode.TIMED_OUT, "?"), True, False, None),
+        (Unknown(ErrorCode.TIMED_OUT, "?"), True, False, StoreNews.DOWN),
         (Unknown(ErrorCode.CONNECTION_LOST, "?"), True, False, None),
         (Unknown(ErrorCode.UNEXPECTED, "?"), True, True, None),
         (Misconfigured(ErrorCode.MISCONFIGURED, "token"), False, False, StoreNews.DOWN),

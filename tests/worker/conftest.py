@@ -1,17 +1,20 @@
-"""A worker on real Postgres with effects that do what the test says."""
+"""A worker on real Postgres with effects that do what the test says, on either wire."""
 
 import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from outbox.compose.kafka import open_relay, open_source
 from outbox.dispatch import Dispatch
 from outbox.flow import Consumer
 from outbox.outcome import Done, Outcome
+from outbox.settings import Settings
 from outbox.settlement import RetryPolicy
 from outbox.source import DirectSource, Source
 from outbox.store.engine import async_engine
@@ -54,10 +57,16 @@ class ScriptedEffects:
 
 
 class Bench:
-    """What a test of the worker works with."""
+    """What a test of the worker works with.
 
-    def __init__(self, url: str) -> None:
+    Attributes:
+        topics: settings of the Kafka wire; None on the direct one.
+        source: makes the direct wire's source.
+    """
+
+    def __init__(self, url: str, topics: dict[str, object] | None = None) -> None:
         self.effects = ScriptedEffects()
+        self.topics = topics
         self.source: Callable[[WorkStore, Wakeups], Source] = DirectSource
         self._url = url
 
@@ -85,17 +94,41 @@ class Bench:
         engine = async_engine(self._url)
         store = WorkStore(engine, Timing(lease=lease, step_timeout=step_timeout, late_write=0.2))
         try:
-            async with Wakeups(self._url) as wakeups:
-                source = self.source(store, wakeups)
+            async with self._source(engine, store, serves, poll_seconds) as source:
                 effects = dict.fromkeys(serves, self.effects)
                 yield Worker(source, store, effects, options, jitter=random.Random(1))
         finally:
             await engine.dispose()
 
+    @asynccontextmanager
+    async def _source(
+        self, engine: AsyncEngine, store: WorkStore, serves: set[Consumer], poll_seconds: float
+    ) -> AsyncIterator[Source]:
+        if self.topics is None:
+            async with Wakeups(self._url) as wakeups:
+                yield self.source(store, wakeups)
+            return
+        settings = Settings.model_validate(
+            self.topics | {"database_url": self._url, "poll_interval_seconds": poll_seconds}
+        )
+        async with open_relay(settings) as relay, open_source(settings, engine, store, serves) as source:
+            relaying = asyncio.create_task(relay.run())
+            try:
+                yield source
+            finally:
+                relay.stop()
+                await relaying
 
-OpenWorker = Callable[..., AbstractAsyncContextManager[Worker]]
+
+@pytest.fixture(params=["direct", "kafka"])
+def wire(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-async def bench(database: str) -> Bench:
-    return Bench(database)
+def bench(request: pytest.FixtureRequest, database: str, wire: str) -> Bench:
+    return Bench(database, request.getfixturevalue("topics") if wire == "kafka" else None)
+
+
+direct_only = pytest.mark.parametrize("wire", ["direct"], indirect=True)
+kafka_only = pytest.mark.parametrize("wire", ["kafka"], indirect=True)

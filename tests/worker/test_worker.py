@@ -1,4 +1,4 @@
-"""The loop: credit, deadlines, what is unexpected, wake-ups, restarts of Postgres, draining."""
+"""The loop, on either wire: credit, deadlines, the unexpected, wake-ups, restarts of Postgres, draining."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from outbox.flow import Consumer, EventType
 from outbox.outcome import Done, Outcome, Refused, Transient
 from outbox.source import DirectSource
 from tests.store.conftest import Enqueue, Query
-from tests.worker.conftest import Bench
+from tests.worker.conftest import Bench, direct_only
 
 SETTLES = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
@@ -26,7 +26,7 @@ def listening(workers: int) -> str:
     )
 
 
-async def rows_soon(query: Query, statement: str, *, seconds: float = 20) -> list[dict[str, object]]:
+async def rows_soon(query: Query, statement: str, *, seconds: float = 60) -> list[dict[str, object]]:
     """Ask until there is an answer."""
     async with asyncio.timeout(seconds):
         while not (rows := await query(statement)):  # noqa: ASYNC110 - the event is a row in Postgres
@@ -152,6 +152,24 @@ async def test_after_a_hold_it_looks_instead_of_applying(
     assert events[-1]["error_code"] == "refused"
 
 
+async def test_a_wake_up_without_room_for_more_lets_the_steps_under_way_get_on(
+    bench: Bench, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue()
+    async with bench.worker(until_idle=False, concurrency=1, only=Consumer.AUTHZ) as worker:
+
+        async def be_woken(_: Dispatch) -> Outcome:
+            worker._source.stir()
+            await asyncio.sleep(0.05)
+            return Done()
+
+        bench.effects.behaviour = be_woken
+        running = asyncio.create_task(worker.run())
+        await rows_soon(query, "SELECT 1 AS one FROM outbox.events WHERE type = 'schedule.registered'")
+        worker.stop()
+        await running
+
+
 async def test_a_wake_up_makes_an_idle_worker_quick(bench: Bench, enqueue: Enqueue, query: Query) -> None:
     async with bench.worker(until_idle=False, poll_seconds=60) as worker:
         running = asyncio.create_task(worker.run())
@@ -230,8 +248,10 @@ async def test_a_step_that_takes_too_long_to_drain_is_released(
         began = time.monotonic()
         await running
     assert time.monotonic() - began < 4, "well before the step's own deadline"
-    (row,) = await query("SELECT state, error_code, unknown_until IS NOT NULL AS unknown FROM outbox.queue")
-    assert row == {"state": "waiting", "error_code": "released", "unknown": True}
+    (tried,) = await query("SELECT action, error_code FROM outbox.attempts")
+    assert tried == {"action": "retry", "error_code": "released"}
+    (row,) = await query("SELECT error_code, unknown_until IS NOT NULL AS unknown FROM outbox.queue")
+    assert row == {"error_code": "released", "unknown": True}
 
 
 async def test_it_survives_the_loss_of_all_its_connections(
@@ -278,6 +298,7 @@ async def test_an_outcome_survives_a_settle_that_is_cut_off(
     ]
 
 
+@direct_only
 async def test_a_postgres_that_is_away_when_asked_for_more_work_does_not_end_it(
     bench: Bench, enqueue: Enqueue
 ) -> None:
@@ -305,12 +326,14 @@ async def test_it_refuses_to_work_on_a_database_without_an_outbox(empty_database
 
 
 async def test_steps_under_way_are_settled_even_if_the_loop_dies(
-    bench: Bench, enqueue: Enqueue, query: Query
+    bench: Bench, enqueue: Enqueue, query: Query, wire: str
 ) -> None:
     await enqueue()
+    takes = {"direct": "claim", "kafka": "take"}[wire]
 
     async def break_the_outbox(_: Dispatch) -> Outcome:
-        await query("ALTER FUNCTION outbox.claim RENAME TO claim_gone")
+        await query(f"ALTER FUNCTION outbox.{takes} RENAME TO gone")
+        await enqueue("another")
         return Done()
 
     bench.effects.behaviour = break_the_outbox

@@ -1,0 +1,98 @@
+-- The audit that workers do by themselves, at a rate that they share: where its round is, what the last one found.
+--
+-- A round goes through the lanes in the order of their ids, then through the lists of SpiceDB and of Temporal for
+-- what carries a stamp under a name that has no lane.
+CREATE TABLE outbox.audit (
+    only_row      boolean     PRIMARY KEY DEFAULT true CHECK (only_row),
+    stage         text        NOT NULL DEFAULT 'lanes',
+    reached       text        NOT NULL DEFAULT '',  -- a lane's id, or a list's cursor
+    tokens        float8      NOT NULL DEFAULT 0,   -- what is left of the rate
+    at            timestamptz NOT NULL DEFAULT clock_timestamp(),
+    began_at      timestamptz,                      -- this round
+    looked        bigint      NOT NULL DEFAULT 0,   -- at so many lanes
+    found         jsonb       NOT NULL DEFAULT '{}', -- drifts by kind
+    last_began_at timestamptz,                      -- the last round that ended
+    last_ended_at timestamptz,
+    last_looked   bigint,
+    last_found    jsonb,
+    CONSTRAINT audit_stage CHECK (stage IN ('lanes', 'spicedb', 'temporal'))
+);
+INSERT INTO outbox.audit DEFAULT VALUES;
+
+-- Take the next lanes of the round, or the next page of a store's list, at most `rate` a second over all workers
+-- (a page counts as one). Nothing, while the rate is spent, another worker takes, or a store's breaker is open.
+CREATE FUNCTION outbox.audit_take(rate float8, most integer)
+RETURNS TABLE (stage text, reached text, names text[])
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    step   outbox.audit;
+    moment timestamptz := clock_timestamp();
+    room   integer;
+    batch  text[];
+BEGIN
+    SELECT * INTO step FROM outbox.audit FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND OR EXISTS (SELECT FROM outbox.breakers) THEN
+        RETURN;
+    END IF;
+    step.tokens := least(greatest(rate, 1), step.tokens + rate * extract(epoch FROM moment - step.at)::float8);
+    room := least(most, floor(step.tokens)::integer);
+    IF room < 1 THEN
+        RETURN;  -- as it was: so that it adds up from the last time that something was taken
+    END IF;
+    IF step.stage = 'lanes' THEN
+        batch := ARRAY(SELECT outbox.lanes_after(step.reached, '', room));
+        RETURN QUERY SELECT step.stage, step.reached, batch;
+        IF cardinality(batch) < room THEN
+            step.stage := 'spicedb';
+            step.reached := '';
+        ELSE
+            step.reached := batch[cardinality(batch)];
+        END IF;
+    ELSE
+        RETURN QUERY SELECT step.stage, step.reached, '{}'::text[];
+    END IF;
+    UPDATE outbox.audit a
+       SET stage = step.stage, reached = step.reached, at = moment,
+           tokens = step.tokens - greatest(1, coalesce(cardinality(batch), 0)),
+           began_at = coalesce(a.began_at, moment),
+           looked = a.looked + coalesce(cardinality(batch), 0);
+END;
+$$;
+
+-- Add what was found to the round.
+CREATE FUNCTION outbox.audit_tell(counted jsonb) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    UPDATE outbox.audit a SET found = (
+        SELECT coalesce(jsonb_object_agg(g.key, g.count), '{}')
+          FROM (SELECT u.key, sum(u.value::bigint) AS count
+                  FROM (SELECT * FROM jsonb_each_text(a.found)
+                        UNION ALL SELECT * FROM jsonb_each_text(counted)) AS u
+                 GROUP BY u.key) AS g);
+END;
+
+-- Go on from a page of a store's list, unless somebody else did: to the page after (none: that was the last).
+-- Returns whether the round is over with it.
+CREATE FUNCTION outbox.audit_pass(stage_was text, reached_was text, next text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF next IS NOT NULL THEN
+        UPDATE outbox.audit a SET reached = next WHERE a.stage = stage_was AND a.reached = reached_was;
+        RETURN false;
+    END IF;
+    IF stage_was = 'spicedb' THEN
+        UPDATE outbox.audit a SET stage = 'temporal', reached = ''
+         WHERE a.stage = stage_was AND a.reached = reached_was;
+        RETURN false;
+    END IF;
+    UPDATE outbox.audit a
+       SET stage = 'lanes', reached = '', began_at = NULL, looked = 0, found = '{}',
+           last_began_at = a.began_at, last_ended_at = clock_timestamp(), last_looked = a.looked,
+           last_found = a.found
+     WHERE a.stage = stage_was AND a.reached = reached_was;
+    RETURN FOUND;
+END;
+$$;

@@ -1,0 +1,124 @@
+"""The Kafka wire, put together from the settings: topics, the relay, a worker's source."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from outbox.errors import StoreUnusable
+from outbox.flow import Consumer
+from outbox.kafka import admin
+from outbox.kafka.connection import Cluster
+from outbox.kafka.names import dispatch_topic, events_topic, worker_group
+from outbox.kafka.producer import Producer
+from outbox.kafka.source import KafkaSource
+from outbox.publisher import Publisher
+from outbox.relay import Relay
+from outbox.settings import Settings
+from outbox.store.engine import open_engine
+from outbox.store.relay import Flow, RelayStore, instance
+from outbox.store.wakeups import Wakeups
+from outbox.store.work import WorkStore
+
+_HOUR_MS = 3_600_000
+_BATCH = 200
+
+
+def topic_plans(settings: Settings) -> list[admin.TopicPlan]:
+    """The topics that the settings ask for."""
+    hours = {
+        dispatch_topic(settings.kafka_prefix, one): settings.kafka_dispatch_retention_hours
+        for one in Consumer
+    }
+    hours[events_topic(settings.kafka_prefix)] = settings.kafka_events_retention_hours
+    return [
+        admin.TopicPlan(name, settings.kafka_partitions, settings.kafka_replication, most * _HOUR_MS)
+        for name, most in hours.items()
+    ]
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Make the topics that are missing; returns their names.
+
+    Raises:
+        StoreUnusable: Kafka can't be reached, or refuses.
+    """
+    try:
+        return admin.create_topics(Cluster.of(settings).options, topic_plans(settings))
+    except admin.KafkaAway as error:
+        line = f"Kafka: {error}: start it, or mend OUTBOX_KAFKA_BOOTSTRAP and its credentials"
+        raise StoreUnusable(line, reachable=False) from error
+
+
+@asynccontextmanager
+async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
+    """A relay, with its connections."""
+    cluster = Cluster.of(settings)
+    url = settings.database_url.get_secret_value()
+    async with open_engine(url) as engine, Wakeups(url) as wakeups, Producer(cluster.options) as producer:
+        store = RelayStore(engine, flow(settings), settings.rates)
+        yield Relay(
+            store, producer, wakeups, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds
+        )
+
+
+@asynccontextmanager
+async def open_publisher(settings: Settings) -> AsyncIterator[Publisher]:
+    """A publisher of events, with its connections."""
+    cluster = Cluster.of(settings)
+    url = settings.database_url.get_secret_value()
+    async with open_engine(url) as engine, Producer(cluster.options) as producer:
+        store = RelayStore(engine, flow(settings))
+        yield Publisher(store, producer, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds)
+
+
+@asynccontextmanager
+async def publishing(settings: Settings) -> AsyncIterator[None]:
+    """Inside, events are published; at the end, what is there still is."""
+    async with open_publisher(settings) as publisher:
+        running = asyncio.create_task(publisher.run(), name="outbox-publisher")
+        try:
+            yield
+        finally:
+            publisher.stop()
+            await running
+
+
+@asynccontextmanager
+async def open_source(
+    settings: Settings, engine: AsyncEngine, store: WorkStore, serves: Collection[Consumer]
+) -> AsyncIterator[KafkaSource]:
+    """A member of the outbox's group of workers."""
+    cluster = Cluster.of(settings)
+    async with KafkaSource(cluster, await instance(engine), store, serves) as source:
+        yield source
+
+
+def flow(settings: Settings) -> Flow:
+    """How much may be out at once."""
+    bounds = dict.fromkeys(settings.room, settings.dispatch_max)
+    return Flow(bounds, _BATCH, settings.dispatch_seconds, settings.late_write_seconds)
+
+
+async def group_state(settings: Settings, outbox: UUID) -> dict[str, Any]:
+    """How far the workers are behind on each topic, and how many share it; or why that can't be told."""
+    topics = [dispatch_topic(settings.kafka_prefix, one) for one in Consumer]
+    group = worker_group(settings.kafka_prefix, outbox)
+    try:
+        lags = await asyncio.to_thread(admin.group_lags, Cluster.of(settings).options, group, topics)
+    except admin.KafkaAway as error:
+        return {"group": group, "error": str(error)}
+    return {"group": group, "topics": [asdict(one) for one in lags]}
+
+
+async def topic_problems(settings: Settings) -> dict[str, str]:
+    """What is wrong with each topic, by its name.
+
+    Raises:
+        KafkaAway: Kafka can't be reached.
+    """
+    return await asyncio.to_thread(admin.topic_problems, Cluster.of(settings).options, topic_plans(settings))

@@ -1,0 +1,99 @@
+"""What a comparison of the stores finds: drifts, each with what brings it right."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class DriftKind(StrEnum):
+    """How a store differs from the ledger."""
+
+    ORPHAN_TUPLE = "orphan_tuple"
+    """Relationships of ours without a schedule of ours."""
+    MISSING_TUPLE = "missing_tuple"
+    """A live schedule that lacks part of its registration."""
+    MISSING_SCHEDULE = "missing_schedule"
+    """A live schedule that Temporal doesn't have."""
+    ORPHAN_SCHEDULE = "orphan_schedule"
+    """A schedule of ours that should be gone."""
+    WRONG_STAMP = "wrong_stamp"
+    """In Temporal, somebody else's schedule has the name of a live one."""
+    WRONG_OWNER = "wrong_owner"
+    """An owner that the ledger doesn't know as the present one."""
+    FINISHED = "finished"
+    """A live schedule that ran out by itself; Temporal removed it, and its registration is left."""
+    LEGACY = "legacy"
+    """A schedule and its relationships from before the outbox; deleting or adopting it works."""
+    FOREIGN = "foreign"
+    """Something that the outbox did not make."""
+
+
+class Fix(StrEnum):
+    """What brings a drift right."""
+
+    REPAIR = "outbox audit --repair, with a worker running"
+    CLEAN_UP = "outbox audit --repair frees the name and ends its owner's access; so does a delete"
+    DELETE = "delete the schedule: it was adopted, so the outbox can't make it again"
+    ADOPT = "outbox audit --adopt --yes takes it into the ledger; a delete removes it, adopted or not"
+    FREE_SCHEDULE = "delete the schedule in Temporal by hand, then outbox audit --repair"
+    FREE_TUPLES = "delete the relationships in SpiceDB by hand, then outbox audit --repair"
+    REMOVE_OWNER = "remove the owner in SpiceDB by hand: the outbox can't tell who added it"
+    ADD_OWNER = (
+        "add an owner in SpiceDB by hand: the outbox did not register it, and doesn't know whose it is"
+    )
+    NONE = "none by the outbox: it never touches what it did not make"
+
+
+_REPAIRED = frozenset({Fix.REPAIR, Fix.CLEAN_UP})
+_NO_FAILURES = frozenset({DriftKind.FINISHED, DriftKind.LEGACY, DriftKind.FOREIGN})
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One difference.
+
+    Attributes:
+        detail: what is there or not, in words.
+    """
+
+    schedule_id: str
+    kind: DriftKind
+    detail: str
+    fix: Fix
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a failure of ours, rather than its natural end or something of somebody else's."""
+        return self.kind not in _NO_FAILURES
+
+    @property
+    def is_repaired(self) -> bool:
+        """Whether a repair mends it."""
+        return self.fix in _REPAIRED
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A lane that can't be judged yet: it has intents that have not ended."""
+
+    schedule_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a comparison found, all at once.
+
+    Attributes:
+        busy: schedule ids of lanes that could not be judged yet.
+        lanes: how many lanes were compared, the busy ones included.
+        live: in how many of them a create (or adoption) stands.
+    """
+
+    drifts: list[Drift] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+    lanes: int = 0
+    live: int = 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing of ours is wrong, in the lanes that could be judged."""
+        return not any(drift.is_ours for drift in self.drifts)

@@ -1,0 +1,44 @@
+"""The whole ledger, to judge or tell what happened. Never locks; needs SELECT on the outbox's tables."""
+
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+Row = dict[str, Any]
+
+_TABLES = {
+    "intents": text("""
+        SELECT id, schedule_id, kind, position, creator, request, created_at,
+               coalesce((request->>'end_at')::timestamptz <= clock_timestamp(), false) AS ran_out
+          FROM outbox.intents ORDER BY position
+    """),
+    "events": text("""
+        SELECT intent_id, schedule_id, type, at, lease_number, error_code, error_message
+          FROM outbox.events ORDER BY id
+    """),
+    "attempts": text("""
+        SELECT intent_id, event_type, at, action, lease_number, error_code, error_message
+          FROM outbox.attempts ORDER BY id
+    """),
+    "queue": text("""
+        SELECT intent_id, schedule_id, event_type, place, state, error_code, error_message
+          FROM outbox.queue ORDER BY position
+    """),
+    "lanes": text("SELECT schedule_id, live_intent FROM outbox.lanes"),
+}
+
+
+class HistoryStore:
+    """Reads all tables as they are at one moment: an intent that ends between two reads would seem lost."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine.execution_options(isolation_level="REPEATABLE READ")
+
+    async def read(self) -> dict[str, list[Row]]:
+        """Read intents by position, events and attempts in their order, queue and lanes."""
+        async with self._engine.connect() as connection:
+            return {
+                name: [dict(row) for row in (await connection.execute(statement)).mappings()]
+                for name, statement in _TABLES.items()
+            }

@@ -1,0 +1,154 @@
+"""The relay's side of Postgres: dispatch, recall; and the events that are still to be published."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from outbox.flow import Consumer, EventType, Kind
+from outbox.store.engine import transaction
+
+_DISPATCH = text("""
+    SELECT * FROM outbox.dispatch(
+        CAST(:bounds AS jsonb), :most, CAST(:rates AS jsonb), :dispatch_seconds, :late_write)
+""")
+_RECALL = text("SELECT outbox.recall(CAST(:dispatches AS jsonb))")
+_INSTANCE = text("SELECT id FROM outbox.instance")
+_UNPUBLISHED = text("SELECT * FROM outbox.unpublished(:most)")
+_PUBLISHED = text("SELECT outbox.published(:ids)")
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A step that is on its way to a worker."""
+
+    intent_id: UUID
+    schedule_id: str
+    event_type: EventType
+    consumer: Consumer
+    lease_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An event that other systems are told of.
+
+    Attributes:
+        id: grows along a lane.
+        consumer: whose step led here; none for a request.
+    """
+
+    id: int
+    event_id: int
+    intent_id: UUID
+    schedule_id: str
+    kind: Kind
+    type: EventType
+    at: datetime
+    consumer: Consumer | None
+    attempt: int | None
+    error_code: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How much is out at once.
+
+    Attributes:
+        bounds: of each consumer that is dispatched to, how many steps may be dispatched and not taken.
+        batch: how many steps one call dispatches at most, and how many events are published together.
+        dispatch_seconds: after which a step that nobody took is dispatched again.
+    """
+
+    bounds: Mapping[Consumer, int]
+    batch: int
+    dispatch_seconds: float
+    late_write_seconds: float
+
+
+class RelayStore:
+    """Dispatches steps, and hands out events to publish."""
+
+    def __init__(
+        self, engine: AsyncEngine, flow: Flow, rates: Mapping[Consumer, float] | None = None
+    ) -> None:
+        self._engine = engine
+        self._flow = flow
+        self._bounds = orjson.dumps({name.value: bound for name, bound in flow.bounds.items()}).decode()
+        self._rates = orjson.dumps({name.value: rate for name, rate in (rates or {}).items()}).decode()
+
+    async def instance(self) -> UUID:
+        """The id of this outbox."""
+        return await instance(self._engine)
+
+    async def dispatch(self) -> list[Dispatched]:
+        """Choose due steps and mark them as dispatched, within the bound."""
+        asked = {
+            "bounds": self._bounds,
+            "most": self._flow.batch,
+            "rates": self._rates,
+            "dispatch_seconds": self._flow.dispatch_seconds,
+            "late_write": self._flow.late_write_seconds,
+        }
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(_DISPATCH, asked)
+            return [
+                Dispatched(
+                    row.intent_id,
+                    row.schedule_id,
+                    EventType(row.event_type),
+                    Consumer(row.consumer),
+                    row.lease_number,
+                )
+                for row in rows
+            ]
+
+    async def recall(self, dispatches: Sequence[Dispatched]) -> None:
+        """Make steps that could not be published due again; those that were taken all the same stay taken."""
+        named = [{"intent_id": one.intent_id, "lease_number": one.lease_number} for one in dispatches]
+        async with self._engine.connect() as connection:
+            await connection.execute(_RECALL, {"dispatches": orjson.dumps(named).decode()})
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator["Publishing"]:
+        """The next events, which no other publisher hands out until the context is left."""
+        async with transaction(self._engine) as connection:
+            rows = await connection.execute(_UNPUBLISHED, {"most": self._flow.batch})
+            found = [_publication(dict(row)) for row in rows.mappings()]
+            yield Publishing(connection, found, full=len(found) == self._flow.batch)
+
+
+class Publishing:
+    """A batch of events in the hands of one publisher.
+
+    Attributes:
+        events: in order; a lane's in the order of the lane.
+        full: there may be more.
+    """
+
+    def __init__(self, connection: AsyncConnection, events: list[Publication], *, full: bool) -> None:
+        self._connection = connection
+        self.events = events
+        self.full = full
+
+    async def strike(self, events: Sequence[Publication]) -> None:
+        """Strike these off the list: they have been published."""
+        await self._connection.execute(_PUBLISHED, {"ids": [one.id for one in events]})
+
+
+async def instance(engine: AsyncEngine) -> UUID:
+    """The id of the outbox in this database."""
+    async with engine.connect() as connection:
+        return UUID(str(await connection.scalar(_INSTANCE)))
+
+
+def _publication(row: dict[str, object]) -> Publication:
+    typed = {"kind": Kind(str(row["kind"])), "type": EventType(str(row["type"]))}
+    consumer = Consumer(str(row["consumer"])) if row["consumer"] else None
+    return Publication(**{**row, **typed, "consumer": consumer})  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""Retention's side of Postgres: what may go, and its deletion, batch by batch."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+_PRUNABLE = text("SELECT * FROM outbox.prunable(:older_than, :after, :most)")
+_PRUNE = text("SELECT outbox.prune(:older_than, :intents)")
+_PRUNE_LANES = text("SELECT * FROM outbox.prune_lanes(:older_than, :after, :most)")
+
+
+class RetentionStore:
+    """Finds and deletes what ended before a time and is not needed any more.
+
+    Args:
+        engine: to the database.
+        older_than: intents that ended before.
+        batch: how many rows one call looks at, at most.
+    """
+
+    def __init__(self, engine: AsyncEngine, older_than: datetime, *, batch: int) -> None:
+        self._engine = engine
+        self._older_than = older_than
+        self._batch = batch
+
+    async def prunable(self) -> AsyncIterator[list[UUID]]:
+        """The intents that may go, batch by batch, the oldest first; batches may be empty."""
+        after = UUID(int=0)
+        while True:
+            asked = {"older_than": self._older_than, "after": after, "most": self._batch}
+            async with self._engine.connect() as connection:
+                rows = (await connection.execute(_PRUNABLE, asked)).all()
+            if not rows:
+                return
+            yield [row.intent_id for row in rows if row.goes]
+            after = rows[-1].intent_id
+
+    async def prune(self, intents: Sequence[UUID]) -> int:
+        """Delete intents, with events and attempts, as far as they may go still; return how many went."""
+        asked = {"older_than": self._older_than, "intents": list(intents)}
+        async with self._engine.connect() as connection:
+            return int(await connection.scalar(_PRUNE, asked) or 0)
+
+    async def prune_lanes(self) -> AsyncIterator[int]:
+        """Delete what is kept of lanes that say nothing any more; yields how many of each batch went."""
+        after: str | None = ""
+        while after is not None:
+            asked = {"older_than": self._older_than, "after": after, "most": self._batch}
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(_PRUNE_LANES, asked)).one()
+            yield row.gone
+            after = row.last

@@ -1,0 +1,44 @@
+"""``python -m tests.chaos``: campaigns on the real servers; exit 1 if an invariant did not hold."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.campaign import Campaign, run
+from tests.chaos.report import report
+
+
+def main() -> int:
+    """Run the campaigns and print their reports."""
+    parser = argparse.ArgumentParser(prog="make chaos ARGS=…", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of the first campaign")
+    parser.add_argument("--campaigns", type=int, default=1, help="how many, each with the next seed")
+    parser.add_argument("--intents", type=int, default=2000, help="about how many a campaign asks for")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each kind of trouble is made")
+    parser.add_argument("--workers", type=int, default=3, help="processes of outbox run at a time")
+    parser.add_argument("--kafka", action="store_true", help="on the Kafka wire, with two relays")
+    parser.add_argument("--keep", type=Path, help="a folder that keeps the stack's data and the logs")
+    asked = parser.parse_args()
+    broken = 0
+    for seed in range(asked.seed, asked.seed + asked.campaigns):
+        commands = ("run",) * asked.workers + ("relay", "relay") * asked.kafka
+        campaign = Campaign(seed, asked.intents, asked.rounds, commands=commands, kafka=asked.kafka)
+        print(
+            f"seed {seed}: make chaos ARGS='--seed {seed} --intents {asked.intents} --rounds {asked.rounds}'"
+        )
+        with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+            home = asked.keep / str(seed) if asked.keep else Path(temporary)
+            home.mkdir(parents=True, exist_ok=True)
+            result = asyncio.run(run(campaign, home))
+        print(report(result) + "\n", flush=True)
+        for story in result.stories():
+            print(story + "\n", flush=True)
+        broken += bool(result.violations)
+    print(f"{asked.campaigns - broken} passed, {broken} failed")
+    return min(broken, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""One campaign: producers, workers and troubles over the real servers; then the judge.
+
+The seed fixes what is asked for, and what goes wrong in which order. Processes and servers take their own
+time.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleIntervalSpec,
+    ScheduleSpec,
+)
+
+from outbox.compose import database, foreign, kafka, schema
+from outbox.settings import Settings
+from outbox.stack import Stack
+from outbox.testing import FaultProxy, History, Stores, Violation, judge, read_stores
+from tests.chaos.fleet import Fleet
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.producers import Producers
+from tests.chaos.workload import Lane, plan
+from tests.kafka.brokers import broker
+
+TIMES = {
+    "step_timeout_seconds": 2.0,
+    "lease_seconds": 3.0,
+    "late_write_seconds": 1.5,
+    # Beyond the longest time that a stopped worker or a late call of the nemesis takes.
+    "verify_again_seconds": 8.0,
+    "retry_base_seconds": 0.1,
+    "retry_cap_seconds": 2.0,
+    "drain_seconds": 5.0,
+    # A storm is nothing that needs a person.
+    "retry_max_strikes": 50,
+}
+KAFKA = {
+    "OUTBOX_WIRE": "kafka",
+    "OUTBOX_DISPATCH_SECONDS": "3",
+    "OUTBOX_DISPATCH_MAX": "100",
+    "OUTBOX_KAFKA_SESSION_SECONDS": "6",
+}
+_REST_SECONDS = 900.0
+_LEFT = """
+    SELECT count(*) FROM outbox.queue q WHERE NOT EXISTS (
+        SELECT FROM outbox.queue h WHERE h.schedule_id = q.schedule_id AND h.state = 'parked')
+"""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What is to be run.
+
+    Attributes:
+        intents: about how many are asked for.
+        rounds: how often each kind of trouble is made, while the intents are asked for.
+        commands: the outbox's processes, each kept running.
+        times: of the workers; those of the nemesis follow.
+        environment: more settings for them.
+        kafka: on the Kafka wire, with a broker that is in trouble too; the commands then include a relay.
+    """
+
+    seed: int
+    intents: int
+    rounds: int = 5
+    commands: Sequence[str] = ("run", "run", "run")
+    times: Mapping[str, float] = field(default_factory=lambda: TIMES)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    kafka: bool = False
+
+
+@dataclass
+class Result:
+    """What came of a campaign."""
+
+    campaign: Campaign
+    troubles: Counter[str]
+    late: Counter[str]
+    processes: int
+    violations: list[Violation]
+    history: History
+    seconds: float
+    exit_codes: list[int]
+
+    def stories(self) -> Iterator[str]:
+        """Every violation with the story of its lane."""
+        for violation in self.violations:
+            yield f"{violation}\n{self.history.story(violation.schedule_id)}"
+
+
+async def run(campaign: Campaign, home: Path) -> Result:
+    """Run one campaign on a stack of its own, in an empty folder."""
+    began = time.monotonic()
+    with Stack(home) as stack:
+        info = stack.up(kafka=broker()[0] if campaign.kafka else None)
+        direct = _settings(info.environment(), campaign.times)
+        database.migrate(direct)
+        if campaign.kafka:
+            kafka.create_topics(direct)
+        await schema.apply(direct, lambda _: True)
+        async with (
+            FaultProxy(info.spicedb_endpoint) as spicedb,
+            FaultProxy(info.temporal_address) as temporal,
+        ):
+            environment = info.environment() | {
+                "OUTBOX_SPICEDB_ENDPOINT": spicedb.address,
+                "OUTBOX_TEMPORAL_ADDRESS": temporal.address,
+                **{f"OUTBOX_{name.upper()}": str(value) for name, value in campaign.times.items()},
+                **(KAFKA if campaign.kafka else {}),
+                **campaign.environment,
+            }
+            fleet = Fleet(environment, home / "workers.log", campaign.commands)
+            nemesis = Nemesis(
+                random.Random(campaign.seed),
+                stack,
+                fleet,
+                {"spicedb": spicedb, "temporal": temporal},
+                lease=direct.lease_seconds,
+                late_write=direct.late_write_seconds,
+                rounds=campaign.rounds,
+                kafka=direct if campaign.kafka else None,
+            )
+            lanes = plan(random.Random(campaign.seed), campaign.intents, f"s{campaign.seed}")
+            before = await _others_move_in(direct, lanes)
+            producers = Producers(direct, lanes, nemesis.troubles)
+            try:
+                await fleet.fill()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(nemesis.work(producers.begin))
+                    group.create_task(producers.run())
+                await _come_to_rest(direct, fleet)
+                codes = await fleet.stop()
+            finally:
+                await fleet.kill()
+            found, history = await judge(
+                direct, before=before, granted=producers.granted, spans=producers.spans
+            )
+        took = time.monotonic() - began
+        return Result(campaign, nemesis.done, nemesis.late, fleet.started, found, history, took, codes)
+
+
+def _settings(environment: Mapping[str, str], times: Mapping[str, float]) -> Settings:
+    found = {name.removeprefix("OUTBOX_").lower(): value for name, value in environment.items()}
+    return Settings.model_validate(found | dict(times))
+
+
+async def _others_move_in(settings: Settings, lanes: list[Lane]) -> Stores:
+    """Put legacy and foreign objects into the stores; return what they look like."""
+    for lane in lanes:
+        if lane.held in {"legacy", "spicedb"}:
+            await foreign.hold_in_spicedb(settings, lane.schedule_id, "mallory")
+        if lane.held == "legacy":
+            await _legacy_schedule(settings, lane.schedule_id)
+        if lane.held == "temporal":
+            await foreign.hold_in_temporal(settings, lane.schedule_id)
+    return await read_stores(settings, [lane.schedule_id for lane in lanes if lane.held])
+
+
+async def _legacy_schedule(settings: Settings, schedule_id: str) -> None:
+    client = await Client.connect(settings.temporal_address)
+    action = ScheduleActionStartWorkflow("Legacy", id=f"{schedule_id}-run", task_queue="legacy")
+    every_day = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(days=1))])
+    await client.create_schedule(schedule_id, Schedule(action=action, spec=every_day))
+
+
+async def _come_to_rest(settings: Settings, fleet: Fleet) -> None:
+    """Wait until nothing is under way but what is parked, the repairs that are due later included."""
+    url = settings.database_url.get_secret_value()
+    async with asyncio.timeout(_REST_SECONDS):
+        while True:
+            with contextlib.suppress(psycopg.OperationalError):
+                async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+                    row = await (await connection.execute(_LEFT)).fetchone()
+                    if row == (0,):
+                        return
+            # A point may be reached only now.
+            await fleet.fill()
+            await asyncio.sleep(0.5)

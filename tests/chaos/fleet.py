@@ -1,0 +1,66 @@
+"""The outbox's own processes during a campaign."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_STOP_SECONDS = 60.0
+
+
+class Fleet:
+    """One process of each command (``run``, ``relay``), started anew when it has ended.
+
+    Attributes:
+        started: how many there have been.
+    """
+
+    def __init__(self, environment: Mapping[str, str], log: Path, commands: Sequence[str]) -> None:
+        self._environment = {**os.environ, "PYTHONFAULTHANDLER": "1", **environment}
+        self._log = log
+        self._commands = commands
+        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self.started = 0
+
+    async def fill(self, failpoints: str = "") -> None:
+        """Start what does not run; what is started now has these points armed."""
+        for place, command in enumerate(self._commands):
+            if place in self._running and self._running[place].returncode is None:
+                continue
+            with self._log.open("ab") as log:
+                self._running[place] = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "outbox.cli.main", *command.split()),
+                    env={**self._environment, "OUTBOX_FAILPOINTS": failpoints},
+                    cwd=self._log.parent,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    process_group=0,
+                )
+            self.started += 1
+
+    def pick(self, rng: random.Random) -> asyncio.subprocess.Process:
+        """One that runs."""
+        return rng.choice(self._alive())
+
+    async def stop(self) -> list[int]:
+        """Drain all; return their exit codes."""
+        alive = self._alive()
+        for process in alive:
+            process.terminate()
+        async with asyncio.timeout(_STOP_SECONDS):
+            return [await process.wait() for process in alive]
+
+    async def kill(self) -> None:
+        """End what is left."""
+        alive = self._alive()
+        for process in alive:
+            process.send_signal(signal.SIGKILL)
+        for process in alive:
+            await process.wait()
+
+    def _alive(self) -> list[asyncio.subprocess.Process]:
+        return [process for process in self._running.values() if process.returncode is None]

@@ -1,0 +1,211 @@
+"""What goes wrong during a campaign: one trouble at a time, in an order from the seed."""
+
+import asyncio
+import contextlib
+import random
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from outbox.compose.kafka import create_topics
+from outbox.failpoints import POINTS
+from outbox.settings import Settings
+from outbox.stack import Stack
+from outbox.testing import FaultProxy, Late
+from tests.chaos.fleet import Fleet
+from tests.kafka.conftest import deliver_again
+
+WRITES = {
+    "spicedb": ("WriteRelationships", "DeleteRelationships"),
+    "temporal": ("CreateSchedule", "DeleteSchedule"),
+}
+READS = {"spicedb": "ReadRelationships", "temporal": "DescribeSchedule"}
+_FAULTS_A_STORM = 12
+_HELD_SECONDS = 20.0
+_DRAIN_SECONDS = 30.0
+
+
+@dataclass
+class Nemesis:
+    """Makes trouble.
+
+    Attributes:
+        lease: of the workers, in seconds.
+        late_write: the bound after which no call should take effect any more, in seconds.
+        rounds: how often each kind is made.
+        kafka: settings of the broker that is in trouble too.
+        done: how often each kind was made so far.
+        late: how many calls landed late, within the bound and beyond it, and how many never did.
+    """
+
+    rng: random.Random
+    stack: Stack
+    fleet: Fleet
+    proxies: Mapping[str, FaultProxy]
+    lease: float
+    late_write: float
+    rounds: int
+    kafka: Settings | None = None
+    done: Counter[str] = field(default_factory=Counter)
+    late: Counter[str] = field(default_factory=Counter)
+    _releasing: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def kinds(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Each kind of trouble: made, lasted and over when the call returns."""
+        return {
+            "worker SIGKILL": self._kill_worker,
+            "worker SIGSTOP past its lease, SIGCONT": self._freeze_worker,
+            "worker SIGTERM": self._end_worker,
+            "worker dies at a failpoint": self._failpoint,
+            "Postgres restarted": lambda: self._restart("postgres", self.stack.stop),
+            "Postgres killed": lambda: self._restart("postgres", self.stack.kill),
+            "Postgres hangs": lambda: self._hang("postgres"),
+            "SpiceDB killed": lambda: self._restart("spicedb", self.stack.kill),
+            "Temporal killed": lambda: self._restart("temporal", self.stack.kill),
+            "SpiceDB hangs": lambda: self._hang("spicedb"),
+            "Temporal hangs": lambda: self._hang("temporal"),
+            "storm at SpiceDB": lambda: self._storm("spicedb"),
+            "storm at Temporal": lambda: self._storm("temporal"),
+            **(self._broker_kinds() if self.kafka else {}),
+        }
+
+    def _broker_kinds(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        return {
+            "Kafka restarted": lambda: self._restart("kafka", self.stack.stop),
+            "Kafka killed": lambda: self._restart("kafka", self.stack.kill),
+            "Kafka hangs": lambda: self._hang("kafka"),
+            "Kafka loses all its data": self._lose_kafka,
+            "Kafka delivers everything again, mixed up": self._deliver_again,
+        }
+
+    @property
+    def troubles(self) -> int:
+        """How many it will make."""
+        return len(self.kinds) * self.rounds
+
+    async def work(self, tell: Callable[[int], None]) -> None:
+        """Make every kind of trouble in each round, in an order of its own, and tell how many have begun."""
+        try:
+            for _ in range(self.rounds):
+                for kind in self.rng.sample(sorted(self.kinds), len(self.kinds)):
+                    tell(self.done.total() + 1)
+                    await self.kinds[kind]()
+                    self.done[kind] += 1
+                    await self.fleet.fill()
+                    await self._for_leases(0.1, 0.5)
+            await asyncio.gather(*self._releasing)
+        finally:
+            for proxy in self.proxies.values():
+                proxy.clear()
+
+    async def _for_leases(self, least: float, most: float) -> None:
+        """Go on like that for so many leases of a worker."""
+        await asyncio.sleep(self.lease * self.rng.uniform(least, most))
+
+    # Workers.
+
+    async def _kill_worker(self) -> None:
+        process = self.fleet.pick(self.rng)
+        process.kill()
+        await process.wait()
+
+    async def _end_worker(self) -> None:
+        process = self.fleet.pick(self.rng)
+        process.terminate()
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                # One that has not begun yet has nothing to drain.
+                assert await process.wait() in {0, -signal.SIGTERM}
+        except TimeoutError:
+            # Into the workers' log: what it was at.
+            process.send_signal(signal.SIGABRT)
+            raise
+
+    async def _freeze_worker(self) -> None:
+        process = self.fleet.pick(self.rng)
+        process.send_signal(signal.SIGSTOP)
+        await self._for_leases(1.1, 2)
+        process.send_signal(signal.SIGCONT)
+
+    async def _failpoint(self) -> None:
+        await self._kill_worker()
+        await self.fleet.fill(f"{self.rng.choice(sorted(POINTS))}=exit@{self.rng.randint(1, 20)}")
+        await self._for_leases(0.3, 1)
+
+    # Servers.
+
+    async def _restart(self, name: Any, end: Callable[[Any], None]) -> None:
+        async with contextlib.AsyncExitStack() as outage:
+            await asyncio.to_thread(end, name)
+            if name in self.proxies:
+                # Clients are refused, as they are by a server that is away.
+                await outage.enter_async_context(self.proxies[name].outage())
+            await self._for_leases(0, 0.6)
+            await asyncio.to_thread(self.stack.start, name)
+
+    async def _hang(self, name: Any) -> None:
+        await asyncio.to_thread(self.stack.pause, name)
+        await self._for_leases(0.3, 1.3)
+        await asyncio.to_thread(self.stack.resume, name)
+
+    async def _lose_kafka(self) -> None:
+        await asyncio.to_thread(self.stack.kill, "kafka")
+        await asyncio.to_thread(shutil.rmtree, self.stack.home / "kafka")
+        await asyncio.to_thread(self.stack.start, "kafka")
+        assert self.kafka
+        await asyncio.to_thread(create_topics, self.kafka)
+
+    async def _deliver_again(self) -> None:
+        assert self.kafka
+        await asyncio.to_thread(deliver_again, self.kafka, self.rng)
+
+    # Calls.
+
+    async def _storm(self, name: str) -> None:
+        proxy = self.proxies[name]
+        for _ in range(_FAULTS_A_STORM):
+            method = self.rng.choice(WRITES[name])
+            which: Any = {"skip": self.rng.randint(0, 4)}
+            match self.rng.randrange(8):
+                case 0:
+                    proxy.lose_reply(method, **which)
+                case 1:
+                    proxy.lose_reply(method, status=None, **which)
+                case 2:
+                    proxy.swallow(method, **which)
+                case 3:
+                    proxy.fail(method, **which)
+                case 4:
+                    proxy.cut(method, after_effect=self.rng.random() < 0.5, **which)
+                case 5:
+                    proxy.delay(method, self.rng.uniform(0.1, self.lease), **which)
+                case 6:
+                    proxy.fail(READS[name], **which)
+                case _:
+                    late = proxy.apply_late(method, **which)
+                    self._releasing.add(asyncio.create_task(self._release(late, self.rng.random())))
+        await self._for_leases(0.3, 1)
+        # Else the probes of an open breaker, one in 15 s, would meet what is left of it for minutes.
+        proxy.clear()
+
+    async def _release(self, late: Late, luck: float) -> None:
+        """Let a late call land: mostly within the bound, sometimes beyond it, sometimes never."""
+        try:
+            async with asyncio.timeout(_HELD_SECONDS):
+                await late.held.wait()
+        except TimeoutError:
+            return
+        if luck < 0.1:
+            self.late["never"] += 1
+        elif luck < 0.9:
+            await asyncio.sleep(self.late_write * 0.9 * luck)
+            await late.release()
+            self.late["within the bound"] += 1
+        else:
+            await asyncio.sleep(self.late_write * 2)
+            await late.release()
+            self.late["beyond the bound"] += 1

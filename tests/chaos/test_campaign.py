@@ -1,0 +1,55 @@
+"""A short campaign; ``make chaos`` runs long ones."""
+
+import random
+import signal
+
+import pytest
+
+from tests.chaos.campaign import TIMES, Campaign, run
+from tests.chaos.report import report
+from tests.chaos.workload import SCRIPTS, plan
+
+SEED = 20
+# Drained; or told to end before it had begun, when there is nothing to drain.
+ENDED = {0, -signal.SIGTERM}
+QUICK = {
+    "step_timeout_seconds": 1.0,
+    "lease_seconds": 1.5,
+    "late_write_seconds": 0.5,
+    "verify_again_seconds": 4.0,
+}
+
+
+@pytest.mark.timeout(400)
+async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.TempPathFactory) -> None:
+    campaign = Campaign(SEED, 200, rounds=1, commands=("run", "run"), times=TIMES | QUICK)
+    result = await run(campaign, tmp_path_factory.mktemp("chaos"))
+    print(report(result))  # noqa: T201 - shown when it fails, and by -s
+    assert list(result.stories()) == []
+    assert len(result.troubles) == 13
+    assert set(result.exit_codes) <= ENDED
+
+
+@pytest.mark.timeout(500)
+async def test_all_agree_on_the_kafka_wire_with_every_kind_of_trouble_of_its_broker(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    commands = ("run", "run", "relay", "relay")
+    campaign = Campaign(SEED, 100, rounds=1, commands=commands, times=TIMES | QUICK, kafka=True)
+    result = await run(campaign, tmp_path_factory.mktemp("chaos"))
+    print(report(result))  # noqa: T201 - shown when it fails, and by -s
+    assert list(result.stories()) == []
+    assert len(result.troubles) == 18
+    assert set(result.exit_codes) <= ENDED
+
+
+def test_a_seed_gives_the_same_workload_with_every_script_in_it() -> None:
+    lanes = plan(random.Random(7), 300, "x")
+    assert lanes == plan(random.Random(7), 300, "x")
+    assert {len(lane.wishes) for lane in lanes} == {len(script) for script in SCRIPTS.values()}
+    assert {lane.held for lane in lanes} == {None, "legacy", "spicedb", "temporal"}
+    assert {lane.side_by_side for lane in lanes} == {True, False}
+    wishes = [wish for lane in lanes for wish in lane.wishes]
+    assert {wish.shared for wish in wishes} == {True, False}
+    assert any(wish.linger_seconds for wish in wishes)
+    assert len({wish.key for wish in wishes}) == len(wishes) >= 300

@@ -1,0 +1,572 @@
+"""The same random operations on the real SQL functions and on the ledger in memory; rows must come out alike.
+
+Time is made to pass by shifting every timestamp of the database back, and the other's clock forward. All
+times are multiples of five seconds, so that a slow machine changes nothing.
+"""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg.rows import dict_row
+
+from outbox.dispatch import Cause, Dispatch
+from outbox.errors import ErrorCode
+from outbox.flow import Consumer, Kind, Live
+from outbox.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
+from outbox.settlement import RetryPolicy, Settlement, decide, park
+from outbox.store.engine import async_engine
+from outbox.store.work import Timing, WorkStore
+from tests.simulation.ledger.postgres import MemoryPostgres
+from tests.simulation.ledger.tables import Intent, Row, Wish
+
+TIMING = Timing(lease=305.0, step_timeout=105.0, late_write=75.0, verify_again=1005.0)
+_POLICY = RetryPolicy(max_strikes=3)
+_LANES = ["a--0", "a--1", "a--2"]
+_PASSES = (10.0,) * 4 + (20.0,) * 4 + (50.0, 140.0, 410.0)
+_SLACK = 4.0
+LOST = Unknown(ErrorCode.CONNECTION_LOST, "lost")
+REFUSED = Refused(ErrorCode.REFUSED, "no")
+_OUTCOMES: list[Outcome] = [
+    Done("token"),
+    Done("token", live=Live.SET),
+    Done("token", live=Live.CLEAR),
+    Done(skipped=True),
+    Transient(ErrorCode.RACED, "raced"),
+    Transient(ErrorCode.UNREACHABLE, "away"),
+    LOST,
+    Unknown(ErrorCode.TIMED_OUT, "silent", removing=True),
+    REFUSED,
+    Conflict(ErrorCode.CONFLICT_FOREIGN, "taken"),
+    Misconfigured(ErrorCode.MISCONFIGURED, "denied"),
+]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a sequence is full of.
+
+    Attributes:
+        operates: how much of it operators do; of that, how much is pruning.
+        parks: how many of the steps are parked.
+        trouble: how many of them fail, or may have.
+    """
+
+    operates: float = 0.12
+    prunes: float = 0.2
+    parks: float = 0.05
+    trouble: float = 0.7
+
+
+_MIXES = (Mix(), Mix(operates=0.3, parks=0.25), Mix(operates=0.3, prunes=0.7, trouble=0.1))
+PARKED, REPLAYED, DISCARDED, CLAIMED, LATE = "parked", "replayed", "discarded", "claimed", "late"
+SET, CLEAR = Done("token", live=Live.SET), Done("token", live=Live.CLEAR)
+# What chance brings about seldom, played before it has its turn: seconds pass, somebody enqueues, a step is
+# claimed and comes out so or is parked, an operator sees to it; or it is claimed, and settled late.
+_SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
+    (Kind.CREATE, LOST, 20.0, REFUSED, 20.0, Done("token"), 200.0, Done("token")),
+    (Kind.CREATE, LOST, 20.0, PARKED, REPLAYED, 20.0, Done("token"), 200.0, Done("token")),
+    (Kind.CREATE, LOST, 20.0, PARKED, DISCARDED, 20.0, Done("token"), 200.0, Done("token")),
+    (Kind.CREATE, Done("token"), PARKED, DISCARDED, 20.0, SET),
+    (Kind.CREATE, CLAIMED, 320.0, CLAIMED, LATE),
+    (Kind.CREATE, Transient(ErrorCode.UNREACHABLE, "away"), 20.0, Done("token"), SET),
+    (Kind.CREATE, Done("token"), SET, Kind.DELETE, CLEAR, LOST, 20.0, PARKED, REPLAYED, 200.0, Done("token")),
+    (Kind.CREATE, Done("token"), LOST, 20.0, SET, Kind.DELETE, 20.0, CLEAR, 200.0, CLEAR, Done("token")),
+)
+_SHIFT = """
+    UPDATE outbox.queue SET due_at = due_at - {by}, deadline = deadline - {by},
+           unknown_until = unknown_until - {by}, failing_since = failing_since - {by};
+    UPDATE outbox.lanes SET hold_until = hold_until - {by}, updated_at = updated_at - {by};
+    UPDATE outbox.breakers SET since = since - {by}, probe_at = probe_at - {by};
+    UPDATE outbox.budgets SET at = at - {by};
+    UPDATE outbox.events SET at = at - {by};
+    UPDATE outbox.intents SET created_at = created_at - {by};
+    -- Where a claim has noted where to look from, that was before the shift.
+    SELECT setval('outbox.next_look', 0);
+"""
+_SHIFT_OWN = """
+    UPDATE outbox.queue SET due_at = due_at - {by} WHERE intent_id = ANY ('{{{own}}}');
+    UPDATE outbox.events SET at = at - {by} WHERE intent_id = ANY ('{{{own}}}');
+    UPDATE outbox.intents SET created_at = created_at - {by} WHERE id = ANY ('{{{own}}}');
+"""
+_QUEUE = """
+    SELECT intent_id, position, schedule_id, place, state, event_type, consumer, lease_number, attempts,
+           strikes, looking, cause_code, cause_message, error_code, error_message, patience,
+           CASE WHEN due_at = 'infinity' THEN 'infinity'
+                ELSE extract(epoch FROM due_at - clock_timestamp())::float8 END AS due_at,
+           extract(epoch FROM deadline - clock_timestamp())::float8 AS deadline,
+           extract(epoch FROM unknown_until - clock_timestamp())::float8 AS unknown_until,
+           extract(epoch FROM failing_since - clock_timestamp())::float8 AS failing_since
+      FROM outbox.queue ORDER BY position
+"""
+_LANE_ROWS = """
+    SELECT schedule_id, live_intent, extract(epoch FROM hold_until - clock_timestamp())::float8 AS hold_until
+      FROM outbox.lanes ORDER BY schedule_id
+"""
+_BREAKERS = """
+    SELECT consumer, failures, error_code,
+           extract(epoch FROM probe_at - clock_timestamp())::float8 AS probe_at
+      FROM outbox.breakers ORDER BY consumer
+"""
+_INTENTS = (
+    "SELECT id, position, schedule_id, kind, replays, replay_number FROM outbox.intents ORDER BY position"
+)
+_EVENTS = "SELECT intent_id, type, lease_number, error_code FROM outbox.events ORDER BY intent_id, id"
+_ATTEMPTS = (
+    "SELECT intent_id, event_type, lease_number, error_code FROM outbox.attempts ORDER BY intent_id, id"
+)
+_TABLES = (_QUEUE, _LANE_ROWS, _BREAKERS, _INTENTS, _EVENTS, _ATTEMPTS)
+_EMPTY = """
+    TRUNCATE outbox.intents, outbox.events, outbox.attempts, outbox.queue, outbox.lanes, outbox.breakers,
+             outbox.budgets RESTART IDENTITY
+"""
+
+
+class Differ(AssertionError):  # noqa: N818 - a finding
+    """The two do not agree."""
+
+
+class Pair:
+    """The real ledger and the one in memory, side by side.
+
+    Args:
+        url: of the database.
+        connection: of the owner of the schema there; every call commits by itself.
+        store: there, too.
+        seed: of the operations.
+    """
+
+    def __init__(
+        self, url: str, connection: psycopg.Connection[dict[str, Any]], store: WorkStore, seed: int
+    ) -> None:
+        self._url = url
+        self._sql = connection
+        self._store = store
+        self._seed = seed
+        self._dice = random.Random(seed)
+        self._mix = _MIXES[seed % len(_MIXES)]
+        self._shift = 0.0
+        self.memory = MemoryPostgres(TIMING, self._now, random.Random(seed), rates=RATES)
+        self._leased: list[Dispatch] = []
+        self._open: list[tuple[psycopg.Connection[dict[str, Any]], list[Intent]]] = []
+        self.did: list[str] = []
+
+    def _now(self) -> float:
+        return time.monotonic() + self._shift
+
+    async def run(self, operations: int) -> None:
+        """Do so many operations, comparing after each.
+
+        Raises:
+            Differ: what is not alike, after which operations.
+        """
+        self._sql.execute(_EMPTY)
+        try:
+            for act in _SCENES[self._seed % len(_SCENES)]:
+                await self._play(act)
+                self._adopt()
+                await self._compare()
+            for _ in range(operations):
+                self._pass(self._dice.choice(_PASSES))
+                await self._do()
+                self._adopt()
+                await self._compare()
+        except Exception as error:
+            raise Differ("\n".join((*self.did, str(error)))) from error
+        finally:
+            for connection, _ in self._open:
+                connection.close()
+
+    async def _play(self, act: float | Kind | Outcome | str) -> None:
+        if isinstance(act, float):
+            self._pass(act)
+        elif isinstance(act, Kind):
+            self._enqueue_all([Wish(_LANES[0], act)])
+        elif act == REPLAYED:
+            self._replay(max(self.memory.intents), forced=False)
+        elif act == DISCARDED:
+            self._discard(max(self.memory.intents))
+        elif act == LATE:
+            await self._settle_all([_settled(self._leased[0], Done("token"))])
+        else:
+            claimed = await self._claim_all(dict.fromkeys(Consumer, 100))
+            if act == CLAIMED:
+                return
+            await self._settle_all(
+                [_parked(one) if isinstance(act, str) else _settled(one, act) for one in claimed]
+            )
+
+    def _pass(self, seconds: float) -> None:
+        self.did.append(f"{seconds:.0f} s pass")
+        self._shift += seconds
+        by = f"interval '{seconds} seconds'"
+        self._sql.execute(_SHIFT.format(by=by).encode())
+        for connection, intents in self._open:
+            own = ",".join(str(intent.id) for intent in intents)
+            connection.execute(_SHIFT_OWN.format(by=by, own=own).encode())
+
+    async def _do(self) -> None:
+        if self._dice.random() < self._mix.operates:
+            self._operate()
+            return
+        choice = self._dice.random()
+        if choice < 0.2:
+            self._enqueue()
+        elif choice < 0.25:
+            self._commit_late()
+        elif choice < 0.3:
+            await self._claim()
+        elif choice < 0.4:
+            await self._settle(self._dice.choice([1, 2, 3]))
+        else:
+            await self._settle_all([self._settlement(one) for one in await self._claim()])
+
+    # Producers.
+
+    def _enqueue(self) -> None:
+        wishes = [
+            Wish(self._dice.choice(_LANES), self._dice.choice([Kind.CREATE, Kind.CREATE, Kind.DELETE]))
+            for _ in range(self._dice.choice([1, 1, 2, 3]))
+        ]
+        self._enqueue_all(wishes, late=len(self._open) < 2 and self._dice.random() < 0.2)
+
+    def _enqueue_all(self, wishes: list[Wish], *, late: bool = False) -> None:
+        self.did.append(f"enqueue {[(one.schedule_id, one.kind.value) for one in wishes]}{' late' * late}")
+        connection = psycopg.connect(self._url, row_factory=dict_row) if late else self._sql
+        requests = orjson.dumps([_request(one) for one in wishes]).decode()
+        rows = connection.execute(
+            "SELECT id FROM outbox.enqueue_many(%s) ORDER BY ordinal", (requests,)
+        ).fetchall()
+        intents = [
+            replace(self.memory.enqueue(one), id=row["id"]) for one, row in zip(wishes, rows, strict=True)
+        ]
+        if late:
+            self._open.append((connection, intents))
+        else:
+            self.memory.commit(intents)
+
+    def _commit_late(self) -> None:
+        if not self._open:
+            return
+        connection, intents = self._open.pop(0)
+        rolled_back = self._dice.random() < 0.3
+        self.did.append("roll back" if rolled_back else "commit late")
+        if rolled_back:
+            connection.rollback()
+        else:
+            connection.commit()
+            self.memory.commit(intents)
+        connection.close()
+
+    # Workers.
+
+    async def _claim(self) -> list[Dispatch]:
+        serves = self._dice.choice([list(Consumer), list(Consumer), [Consumer.AUTHZ], [Consumer.TEMPORAL]])
+        most = self._dice.choice([1, 2, 100])
+        limits = dict.fromkeys(serves, most)
+        if any(self._is_a_toss(consumer, most) for consumer in serves):
+            return []
+        return await self._claim_all(limits)
+
+    async def _claim_all(self, limits: dict[Consumer, int]) -> list[Dispatch]:
+        self.did.append(f"claim {[(one.value, most) for one, most in limits.items()]}")
+        real = await self._store.claim(limits)
+        memory = self.memory.claim(limits, 0.0)
+        self._adopt()
+        _equal("claimed", _by_id(real), _by_id(memory))
+        self._leased += real
+        return real
+
+    def _is_a_toss(self, consumer: Consumer, most: int) -> bool:
+        """Whether several are due at the same moment and not all may go: which do is up to the database."""
+        due = [
+            row.due_at
+            for row in self.memory.queue.values()
+            if row.place == "head" and row.consumer is consumer and row.due_at <= self._now()
+        ]
+        room = min(most, 1 if consumer in self.memory.breakers else most, int(RATES.get(consumer, most)))
+        return len(due) > room and len(set(due)) < len(due)
+
+    async def _settle(self, most: int) -> None:
+        """Settle some of what was leased, now or long ago."""
+        if self._leased:
+            chosen = self._dice.sample(self._leased, min(len(self._leased), most))
+            await self._settle_all([self._settlement(one) for one in chosen])
+
+    async def _settle_all(self, batch: list[Settlement]) -> None:
+        self.did.append(
+            f"settle {[(one.event_type.value, one.lease_number, one.action.value) for one in batch]}"
+        )
+        real = await self._store.settle(batch)
+        _equal("matched", real, self.memory.settle(batch))
+        # Some stay, to be settled again when their lease is over.
+        ended = {one.intent_id for one in batch}
+        self._leased = [
+            one for one in self._leased if one.intent_id not in ended or self._dice.random() < 0.2
+        ]
+
+    def _settlement(self, dispatch: Dispatch) -> Settlement:
+        if self._dice.random() < self._mix.parks * (1 + 2 * dispatch.unknown):
+            return _parked(dispatch)
+        if self._dice.random() < self._mix.trouble:
+            # Mostly what makes holds: an attempt without an answer, and then a decision.
+            likely: list[Outcome] = (
+                [Done("token"), REFUSED, REFUSED] if dispatch.unknown else [Done("token"), LOST]
+            )
+            outcome = self._dice.choice(likely if self._dice.random() < 0.7 else _OUTCOMES)
+        else:
+            outcome = Done("token", live=Live.CLEAR if dispatch.kind is Kind.DELETE else Live.SET)
+        return _settled(dispatch, outcome)
+
+    # Operators.
+
+    def _operate(self) -> None:
+        intents = sorted(self.memory.intents)
+        if self._dice.random() < self._mix.prunes:
+            self._prune([intent for intent in intents if self._dice.random() < 0.7])
+        elif self._dice.random() < 0.25:
+            lane = self._dice.choice(_LANES)
+            adopting = self._dice.random() < 0.3
+            self.did.append(f"{'adopt' if adopting else 'repair'} {lane}")
+            self._call("SELECT outbox.request_repair(%s, %s)", lane, adopting)
+            self.memory.request_repair(lane, adopting=adopting)
+        elif intents:
+            self._attend(self._dice.choice(intents))
+
+    def _prune(self, intents: list[UUID]) -> None:
+        age = self._dice.choice([15.0, 205.0, 2005.0])
+        self.did.append(f"prune what is older than {age}")
+        statement = "SELECT outbox.prune(clock_timestamp() - make_interval(secs => %s), %s) AS gone"
+        gone = self._call(statement, age, intents)[0]["gone"]
+        _equal("pruned", gone, self.memory.prune(self._now() - age, intents))
+        statement = (
+            "SELECT gone FROM outbox.prune_lanes(clock_timestamp() - make_interval(secs => %s), '', 100)"
+        )
+        gone = self._call(statement, age)[0]["gone"]
+        _equal("pruned lanes", gone, self.memory.prune_lanes(self._now() - age))
+
+    def _attend(self, intent: UUID) -> None:
+        parked = [row.intent_id for row in self.memory.queue.values() if row.state == "parked"]
+        if parked and self._dice.random() < 0.7:
+            intent = self._dice.choice(sorted(parked))
+        if self._dice.random() < 0.4:
+            self._discard(intent)
+        else:
+            self._replay(intent, forced=self._dice.random() < 0.3)
+
+    def _discard(self, intent: UUID) -> None:
+        self.did.append(f"discard {intent}")
+        told = self._call("SELECT action FROM outbox.discard(%s, 'why')", intent)[0]["action"]
+        _equal("discarded", told, self.memory.discard(intent, "why"))
+
+    def _replay(self, intent: UUID, *, forced: bool) -> None:
+        self.did.append(f"replay {intent}")
+        told = self._call("SELECT action FROM outbox.replay(%s, %s, false)", intent, forced)[0]["action"]
+        _equal("replayed", told, self.memory.replay(intent, forced=forced))
+
+    def _call(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
+        return self._sql.execute(statement.encode(), parameters or None).fetchall()
+
+    # Comparing.
+
+    def _adopt(self) -> None:
+        """Give intents that both made by themselves, repairs and replays, the ids of the real ones."""
+        real = {row["id"]: row for row in self._call(_INTENTS)}
+        fresh = [row for row in real.values() if row["id"] not in self.memory.intents]
+        own = [one for one in self.memory.intents.values() if one.id not in real]
+        fresh.sort(key=lambda row: (row["schedule_id"], row["position"]))
+        own.sort(key=lambda one: (one.schedule_id, one.position))
+        for row, mine in zip(fresh, own, strict=False):
+            self._rename(mine, row["id"], row["position"])
+
+    def _rename(self, mine: Intent, real: UUID, position: int) -> None:
+        memory = self.memory
+        before = mine.id
+        memory.intents = {(real if key == before else key): value for key, value in memory.intents.items()}
+        mine.id, mine.position = real, position
+        row = memory.queue.pop(before, None)
+        if row is not None:
+            row.intent_id, row.position = real, position
+            memory.queue[real] = row
+        for event in (*memory.events, *memory.attempts):
+            if event.intent_id == before:
+                event.intent_id = real
+
+    async def _compare(self) -> None:
+        now = self._now()
+        memory = self.memory
+        rows = sorted(memory.queue.values(), key=lambda row: row.position)
+        with self._sql.pipeline():
+            cursors = [self._sql.execute(one.encode()) for one in _TABLES]
+        queue, lane_rows, breaker_rows, intent_rows, event_rows, attempt_rows = (
+            cursor.fetchall() for cursor in cursors
+        )
+        _equal("queue", queue, [_row(row, now) for row in rows])
+        lanes = [
+            {
+                "schedule_id": name,
+                "live_intent": lane.live_intent,
+                "hold_until": _offset(lane.hold_until, now),
+            }
+            for name, lane in sorted(memory.lanes.items())
+        ]
+        _equal("lanes", lane_rows, lanes)
+        breakers = [
+            {
+                "consumer": consumer.value,
+                "failures": one.failures,
+                "error_code": one.error_code,
+                "probe_at": _offset(one.probe_at, now),
+            }
+            for consumer, one in sorted(memory.breakers.items())
+        ]
+        _equal("breakers", breaker_rows, breakers)
+        intents = [
+            {
+                "id": one.id,
+                "position": one.position,
+                "schedule_id": one.schedule_id,
+                "kind": one.kind.value,
+                "replays": one.replays,
+                "replay_number": one.replay_number,
+            }
+            for one in sorted(memory.intents.values(), key=lambda one: one.position)
+        ]
+        _equal("intents", intent_rows, intents)
+        _equal("events", event_rows, _log(memory.events, "type"))
+        _equal("attempts", attempt_rows, _log(memory.attempts, "event_type"))
+        await self._ask()
+
+    async def _ask(self) -> None:
+        for repairs in (True, False):
+            _equal(
+                "pending", await self._store.pending(repairs=repairs), self.memory.pending(repairs=repairs)
+            )
+        stamps = [str(one) for one in self.memory.intents]
+        for stamp in (*self._dice.sample(stamps, min(2, len(stamps))), "not an id"):
+            lane = self._dice.choice(_LANES)
+            _equal("standing", await self._store.standing(lane, stamp), self.memory.standing(lane, stamp))
+
+
+RATES = {Consumer.TEMPORAL: 3.0}
+
+
+async def compare(database: str, *, seeds: Sequence[int], operations: int) -> None:
+    """Run sequences of operations on a migrated database of their own.
+
+    Raises:
+        Differ: the SQL and the ledger in memory do not do the same.
+    """
+    engine = async_engine(database)
+    store = WorkStore(engine, TIMING, RATES)
+    try:
+        with psycopg.connect(database, autocommit=True, row_factory=dict_row) as connection:
+            connection.execute(
+                f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off".encode()
+            )
+            for seed in seeds:
+                await Pair(database, connection, store, seed).run(operations)
+    finally:
+        await engine.dispose()
+
+
+def _parked(dispatch: Dispatch) -> Settlement:
+    return park(dispatch, Cause(ErrorCode.LEASE_EXPIRED, "worn out"))
+
+
+def _settled(dispatch: Dispatch, outcome: Outcome) -> Settlement:
+    settled = decide(dispatch, outcome, _POLICY, random.Random(1))
+    return replace(settled, delay_seconds=15.0 if settled.delay_seconds else 0.0)
+
+
+def _request(wish: Wish) -> dict[str, Any]:
+    agent, _, name = wish.schedule_id.partition("--")
+    request: dict[str, Any] = {"kind": wish.kind.value, "agent_id": agent, "name": name}
+    if wish.kind is Kind.CREATE:
+        request |= {"workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
+    return request
+
+
+def _by_id(dispatches: Sequence[Dispatch]) -> dict[UUID, dict[str, Any]]:
+    return {
+        one.intent_id: {
+            "schedule_id": one.schedule_id,
+            "kind": one.kind,
+            "event_type": one.event_type,
+            "lease_number": one.lease_number,
+            "attempt": one.attempt,
+            "strikes": one.strikes,
+            "unknown": one.unknown,
+            "cause": one.cause,
+            "look": one.look,
+            "patience": one.patience,
+            "live_intent": one.live_intent,
+            "live_adopted": one.live_adopted,
+            "adopts": one.adopts,
+        }
+        for one in dispatches
+    }
+
+
+def _row(row: Row, now: float) -> dict[str, Any]:
+    return {
+        "intent_id": row.intent_id,
+        "position": row.position,
+        "schedule_id": row.schedule_id,
+        "place": row.place,
+        "state": row.state,
+        "event_type": row.event_type.value,
+        "consumer": row.consumer.value,
+        "lease_number": row.lease_number,
+        "attempts": row.attempts,
+        "strikes": row.strikes,
+        "looking": row.looking,
+        "cause_code": row.cause_code,
+        "cause_message": row.cause_message,
+        "error_code": row.error_code,
+        "error_message": row.error_message,
+        "patience": row.patience,
+        "due_at": _offset(row.due_at, now),
+        "deadline": _offset(row.deadline, now),
+        "unknown_until": _offset(row.unknown_until, now),
+        "failing_since": _offset(row.failing_since, now),
+    }
+
+
+def _log(events: Sequence[Any], name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "intent_id": one.intent_id,
+            name: one.type.value,
+            "lease_number": one.lease_number,
+            "error_code": one.error_code,
+        }
+        for one in sorted(events, key=lambda one: one.intent_id)
+    ]
+
+
+def _offset(at: float | None, now: float) -> float | None:
+    return None if at is None else at - now
+
+
+def _equal(what: str, real: Any, memory: Any) -> None:
+    if isinstance(real, list) and isinstance(memory, list) and len(real) == len(memory):
+        for one, other in zip(real, memory, strict=True):
+            _equal(what, one, other)
+    elif not _alike(real, memory):
+        raise AssertionError(f"{what} differ:\n  the database  {real}\n  in memory     {memory}")
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or abs(one - other) < _SLACK
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return bool(one == other)

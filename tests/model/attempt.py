@@ -1,0 +1,100 @@
+"""One attempt as a value: the real effects, run again from the answers they got so far.
+
+The effects are coroutines that only ever wait for a store's answer, so a run is told by its dispatch and the
+answers: given them, it makes its next call or comes to its outcome.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+from uuid import UUID
+
+from consumers.authz import AuthzEffects
+from consumers.authz_client import AuthzClient, Match, Requires, Tuple
+from consumers.repair import RepairEffects
+from consumers.temporal import TemporalEffects
+from consumers.temporal_client import TemporalClient
+from consumers.temporal_request import _request_id
+from outbox.dispatch import Dispatch, Effects, Standing
+from outbox.flow import Consumer
+from outbox.outcome import Outcome
+from tests.model.lane import Lane as LaneValue
+from tests.model.lane import Wish, dispatch
+from tests.model.stores import Answer, Call, Create, Delete, Describe, Look, Remove, Write
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Wait for the answer to one call."""
+
+    call: Call
+
+    def __await__(self) -> Generator[Call, Answer, Any]:
+        answer = yield self.call
+        return answer.give()
+
+
+class _Authz:
+    async def create(self, tuples: Sequence[Tuple], requires: Sequence[Requires], _: object) -> Any:
+        return await Ask(Write(tuple(tuples), tuple(requires)))
+
+    async def touch(self, tuples: Sequence[Tuple], _: object) -> Any:
+        return await Ask(Write(tuple(tuples), ()))
+
+    async def delete(self, match: Match, requires: Sequence[Requires], _: object) -> Any:
+        return await Ask(Remove(match, tuple(requires)))
+
+    async def read(self, match: Match, _: object) -> Any:
+        return await Ask(Look(match))
+
+
+class _Temporal:
+    async def create(self, dispatch: Dispatch, _: object, *, anew: bool = False) -> Any:
+        request_id = _request_id(dispatch, anew=anew)
+        return await Ask(Create(request_id, str(dispatch.intent_id), bool(dispatch.request["bad"])))
+
+    async def describe(self, _: str, __: object) -> Any:
+        return await Ask(Describe())
+
+    async def delete(self, _: str, __: object) -> Any:
+        return await Ask(Delete())
+
+
+@dataclass(frozen=True, slots=True)
+class _Ledger:
+    lane: LaneValue
+
+    async def standing(self, schedule_id: str, stamp: str) -> Standing:
+        del schedule_id
+        try:
+            number = UUID(stamp).int - 1
+        except ValueError:
+            return Standing.FOREIGN
+        if number == self.lane.live:
+            return Standing.LIVE
+        return Standing.ENDED if 0 <= number < len(self.lane.ended) else Standing.FOREIGN
+
+
+@cache
+def run(lane: LaneValue, wishes: tuple[Wish, ...], answers: tuple[Answer, ...]) -> Call | Outcome:
+    """The call that the attempt at the lane's leased step makes next, or its outcome."""
+    asked = dispatch(lane, wishes)
+    authz = AuthzEffects(cast("AuthzClient", _Authz()), _Ledger(lane))
+    temporal = TemporalEffects(cast("TemporalClient", _Temporal()), _Ledger(lane))
+    effects: dict[Consumer, Effects] = {
+        Consumer.AUTHZ: authz,
+        Consumer.TEMPORAL: temporal,
+        Consumer.BOTH: RepairEffects(authz, temporal),
+    }
+    at = effects[asked.consumer]
+    going = at.look(asked) if asked.look else at.apply(asked)
+    try:
+        call: Call = going.send(None)
+        for answer in answers:
+            call = going.send(answer)
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+    going.close()
+    return call

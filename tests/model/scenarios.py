@@ -1,0 +1,41 @@
+"""Three or four intents of one lane, and what others may hold there before them."""
+
+from collections.abc import Iterator
+from itertools import product
+
+from consumers.authz_client import Tuple
+from consumers.authz_names import INTENT, OWNER, REGISTERED_BY, SCHEDULE, USER
+from outbox.flow import Kind
+from tests.model.explore import Scenario
+from tests.model.lane import SCHEDULE_ID, Wish
+from tests.model.stores import Schedule, SpiceDB, Stores, Temporal
+
+_ALICE, _BOB = Wish(Kind.CREATE, "alice"), Wish(Kind.CREATE, "bob")
+_BAD, _NOBODY = Wish(Kind.CREATE, "alice", bad=True), Wish(Kind.CREATE, None)
+_DELETE = Wish(Kind.DELETE)
+
+_LANES = {
+    "create, delete, create by another": (_ALICE, _DELETE, _BOB),
+    "refused create, create by another, delete": (_BAD, _BOB, _DELETE),
+    "create, create by another, delete": (_ALICE, _BOB, _DELETE),
+    "create without identity, delete, create": (_NOBODY, _DELETE, _ALICE),
+    "delete, create, delete": (_DELETE, _ALICE, _DELETE),
+    "refused create, delete, create by another": (_BAD, _DELETE, _BOB),
+    "create, delete, create by another, delete": (_ALICE, _DELETE, _BOB, _DELETE),
+    "create, delete, create without identity": (_ALICE, _DELETE, _NOBODY),
+}
+_STRANGER = "another-outbox"
+_OWNED = Tuple(SCHEDULE, SCHEDULE_ID, OWNER, USER, "mallory")
+_STAMPED = Tuple(SCHEDULE, SCHEDULE_ID, REGISTERED_BY, INTENT, _STRANGER)
+
+_BEFORE = {
+    "a free name": Stores(),
+    "a legacy schedule": Stores(SpiceDB(frozenset({_OWNED})), Temporal(Schedule(None), "theirs")),
+    "foreign relationships": Stores(SpiceDB(frozenset({_OWNED, _STAMPED}))),
+    "a foreign schedule": Stores(temporal=Temporal(Schedule(_STRANGER), "theirs")),
+}
+
+
+def scenarios() -> Iterator[Scenario]:
+    for (lane, wishes), (held, before) in product(_LANES.items(), _BEFORE.items()):
+        yield Scenario(f"{lane}; {held}", wishes, before, legacy=held == "a legacy schedule")

@@ -1,0 +1,158 @@
+"""SpiceDB and Temporal as values: what one call makes of them, and what it answers.
+
+Only what the outbox relies on, as measured on the real servers: preconditions and atomic writes there,
+the memory of one request id and the unconditional delete here.
+"""
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from consumers.authz_client import Match, NotAsExpected, Read, Requires, Tuple
+from consumers.authz_errors import Occupied
+from consumers.calls import StoreFailure
+from consumers.temporal_client import AlreadyTaken, Found
+from outbox.errors import ErrorCode
+from outbox.outcome import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class SpiceDB:
+    tuples: frozenset[Tuple] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    stamp: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Temporal:
+    """Attributes:
+    request_id: of the last create that took effect; remembered when the schedule is gone.
+    """
+
+    schedule: Schedule | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    tuples: tuple[Tuple, ...]
+    requires: tuple[Requires, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    match: Match
+    requires: tuple[Requires, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    request_id: str
+    stamp: str
+    bad: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    pass
+
+
+Call = Write | Remove | Look | Create | Delete | Describe
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    spicedb: SpiceDB = SpiceDB()
+    temporal: Temporal = Temporal()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A value, or what the client raises."""
+
+    value: object = None
+    raises: type[Exception] | None = None
+
+    def give(self) -> object:
+        if self.raises is NotAsExpected:
+            raise NotAsExpected(Occupied(ErrorCode.RACED, "a precondition does not hold"))
+        if self.raises is AlreadyTaken:
+            raise AlreadyTaken("the id is taken")
+        if self.raises is StoreFailure:
+            raise StoreFailure(self.value)  # type: ignore[arg-type]
+        return self.value
+
+
+NOT_AS_EXPECTED = Answer(raises=NotAsExpected)
+TAKEN = Answer(raises=AlreadyTaken)
+BAD = Answer(Refused(ErrorCode.REFUSED, "bad cron"), raises=StoreFailure)
+
+
+def reads(call: Call) -> bool:
+    return isinstance(call, Look | Describe)
+
+
+def apply(stores: Stores, call: Call) -> tuple[Stores, Answer]:
+    """What the call makes of the stores, and what it answers."""
+    match call:
+        case Write() | Remove() | Look():
+            spicedb, answer = _spicedb(stores.spicedb, call)
+            return replace(stores, spicedb=spicedb), answer
+        case Create() | Delete() | Describe():
+            temporal, answer = _temporal(stores.temporal, call)
+            return replace(stores, temporal=temporal), answer
+        case _:
+            assert_never(call)
+
+
+def _spicedb(store: SpiceDB, call: Write | Remove | Look) -> tuple[SpiceDB, Answer]:
+    if isinstance(call, Look):
+        found = tuple(sorted(one for one in store.tuples if _matches(one, call.match)))
+        return store, Answer(Read(found, "token"))
+    if not all(
+        any(_matches(one, must.match) for one in store.tuples) == must.present for must in call.requires
+    ):
+        return store, NOT_AS_EXPECTED
+    if isinstance(call, Write):
+        return SpiceDB(store.tuples | set(call.tuples)), Answer("token")
+    return SpiceDB(frozenset(one for one in store.tuples if not _matches(one, call.match))), Answer("token")
+
+
+def _matches(one: Tuple, match: Match) -> bool:
+    return (
+        (one.resource_type, one.resource_id) == (match.resource_type, match.resource_id)
+        and match.relation in {"", one.relation}
+        and match.subject_type in {"", one.subject_type}
+        and match.subject_id in {"", one.subject_id}
+    )
+
+
+def _temporal(store: Temporal, call: Create | Delete | Describe) -> tuple[Temporal, Answer]:
+    match call:
+        case Create(bad=True):
+            return store, BAD
+        case Create() if call.request_id == store.request_id:
+            # Remembered: OK, whatever became of the schedule since.
+            return store, Answer()
+        case Create() if store.schedule is not None:
+            return store, TAKEN
+        case Create():
+            return Temporal(Schedule(call.stamp), call.request_id), Answer()
+        case Delete():
+            return replace(store, schedule=None), Answer()
+        case Describe():
+            return store, Answer(None if store.schedule is None else Found(store.schedule.stamp))
+        case _:
+            assert_never(call)

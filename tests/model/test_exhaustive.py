@@ -1,0 +1,93 @@
+"""Every state that a lane can reach with up to two faults, within the late-write bound and beyond it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from consumers.authz import AuthzEffects
+from consumers.temporal import TemporalEffects
+from outbox.dispatch import Dispatch
+from outbox.outcome import Done, Outcome
+from tests.model import attempt, lane
+from tests.model.explore import Broken, explore
+from tests.model.scenarios import scenarios
+
+SCENARIOS = list(scenarios())
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with capture_logs():
+        yield
+
+
+@pytest.fixture
+def _forgetful() -> Iterator[None]:
+    """What a mutated rule answers is not remembered for other tests."""
+    attempt.run.cache_clear()
+    yield
+    attempt.run.cache_clear()
+
+
+@pytest.mark.parametrize("bounded", [True, False], ids=["within", "beyond"])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_the_invariants_hold_in_every_state(scenario: Any, *, bounded: bool) -> None:
+    found = explore(scenario, faults=2, bounded=bounded)
+    assert found.broken is None, "\n".join((found.broken.invariant, *found.broken.trace))
+    assert found.states > 500
+    assert found.rests > 0
+
+
+def first_broken(*, faults: int = 2, bounded: bool = True) -> Broken | None:
+    found = (explore(one, faults=faults, bounded=bounded).broken for one in SCENARIOS)
+    return next((broken for broken in found if broken), None)
+
+
+@pytest.mark.usefixtures("_forgetful")
+class TestWithoutARule:
+    """The exploration sees what each rule is there for."""
+
+    def test_without_the_mark_a_late_registration_gives_a_former_owner_access(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def bury(self: Any, schedule_id: str, stamp: str, call: Any) -> Any:
+            return await self._remove(schedule_id, stamp, call)
+
+        monkeypatch.setattr(AuthzEffects, "_bury", bury)
+        broken = first_broken(bounded=False)
+        assert broken
+        assert broken.invariant.startswith("I5")
+        assert broken.trace[-1].startswith("late: spicedb write owner@alice")
+
+    def test_a_delete_that_does_not_look_removes_what_is_somebody_elses(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def delete(self: Any, dispatch: Dispatch, call: Any) -> Outcome:
+            await self._client.delete(dispatch.schedule_id, call)
+            return Done()
+
+        monkeypatch.setattr(TemporalEffects, "_delete", delete)
+        broken = first_broken(faults=0)
+        assert broken
+        assert broken.invariant == "I2: a schedule of somebody else was removed"
+
+    def test_without_a_hold_between_intents_a_late_create_comes_back(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ends = lane._end
+        monkeypatch.setattr(lane, "_end", lambda *of: replace(ends(*of), hold=False))
+        broken = first_broken()
+        assert broken
+        assert broken.invariant == "I4: created before it was registered"
+
+    def test_without_repairs_a_call_beyond_the_bound_leaves_the_stores_apart(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ends = lane._end
+        monkeypatch.setattr(lane, "_end", lambda *of: replace(ends(*of), verify=0))
+        broken = first_broken(bounded=False)
+        assert broken
+        assert broken.invariant.startswith("I1")

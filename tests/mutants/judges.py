@@ -1,0 +1,85 @@
+"""Who catches a mutant: the simulation those of Python, a comparison with the ledger in memory those of SQL.
+
+Each is judged in a process of its own, as a changed module stays. That is why nothing of the project is
+imported before a mutant is in place.
+"""
+
+import asyncio
+import importlib
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.mutants.mutant import ROOT, Mutant, Verdict, put_in_place
+
+_OPERATIONS = 20
+
+
+def preload() -> None:
+    """Import what no mutant changes, once for all of their processes."""
+    for name in ("authzed.api.v1", "pydantic", "sqlalchemy.ext.asyncio", "temporalio.client"):
+        importlib.import_module(name)
+
+
+def by_simulation(mutant: Mutant) -> Verdict:
+    """Run seeds against a mutant of Python, until a rule is seen broken."""
+    try:
+        put_in_place(mutant)
+    except LookupError as error:
+        return Verdict(None, str(error))
+    from tests.simulation.run import run_seed  # noqa: PLC0415 - with the mutant in it
+
+    for seed in range(mutant.seeds):
+        try:
+            violations = run_seed(seed).violations
+        except Exception as error:  # noqa: BLE001 - the mutant's doing: that is caught, too
+            violations = [f"{type(error).__name__}: {error}"]
+        if violations:
+            return Verdict(f"seed {seed}", violations[0])
+    return Verdict(None, f"survived {mutant.seeds} seeds")
+
+
+def by_comparison(mutants: list[Mutant]) -> list[Verdict]:
+    """Compare each mutant of SQL, on a real Postgres, with the ledger in memory."""
+    from outbox.stack import Stack  # noqa: PLC0415 - other processes have mutants of it
+
+    with tempfile.TemporaryDirectory(prefix="mutants-") as home, Stack(Path(home)) as stack:
+        info = stack.info()
+        assert info
+        return [_compare(mutant, info.database_url, Path(home)) for mutant in mutants]
+
+
+def _compare(mutant: Mutant, server_url: str, home: Path) -> Verdict:
+    from tests.contracts.differential import Differ, compare  # noqa: PLC0415 - as above
+
+    try:
+        url = _database(mutant, server_url, home)
+    except LookupError as error:
+        return Verdict(None, str(error))
+    for seed in range(mutant.seeds):
+        try:
+            asyncio.run(compare(url, seeds=[seed], operations=_OPERATIONS))
+        except Differ as differ:
+            told = str(differ).splitlines()
+            differs = (line for line in told if line.endswith("differ:"))
+            return Verdict(f"comparison {seed}", next(differs, told[-1]))
+    return Verdict(None, f"survived {mutant.seeds} comparisons")
+
+
+def _database(mutant: Mutant, server_url: str, home: Path) -> str:
+    """Migrate a database of the mutant's own by scripts that it is in."""
+    import psycopg  # noqa: PLC0415
+
+    from outbox.store import migrations  # noqa: PLC0415
+
+    name = "mutant_" + re.sub(r"\W+", "_", mutant.name.lower())
+    scripts = home / name
+    shutil.copytree(ROOT / "migrations", scripts)
+    (scripts / Path(mutant.file).relative_to("migrations")).write_text(mutant.source())
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    migrations.scripts = lambda: scripts
+    url = server_url.rsplit("/", 1)[0] + "/" + name
+    migrations.migrate(url, max_request_bytes=262_144)
+    return url

@@ -1,0 +1,94 @@
+"""A mutant: one line of the code changed, so that a rule no longer holds."""
+
+import importlib.abc
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+ROOT = Path(__file__).parents[2]
+_LIST = Path(__file__).with_name("mutants.toml")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One line changed.
+
+    Attributes:
+        rule: what it breaks, by the number of the design rule.
+        file: below the root of the project; Python or SQL.
+        seeds: how many seeds of the simulation (of SQL: of the comparison) may pass before it is caught.
+    """
+
+    name: str
+    rule: str
+    file: str
+    old: str
+    new: str
+    seeds: int = 400
+
+    @property
+    def module(self) -> str:
+        """The module that is changed."""
+        return self.file.removesuffix(".py").replace("/", ".")
+
+    def source(self) -> str:
+        """The changed text.
+
+        Raises:
+            LookupError: the old line is not there, once.
+        """
+        text = (ROOT / self.file).read_text()
+        if text.count(self.old) != 1:
+            raise LookupError(f"{self.file} has the old line {text.count(self.old)} times, not once")
+        return text.replace(self.old, self.new)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a mutant.
+
+    Attributes:
+        caught_by: what noticed; None: nothing did.
+        told: what it noticed, or why the mutant could not be tried.
+    """
+
+    caught_by: str | None
+    told: str
+
+
+def all_mutants() -> list[Mutant]:
+    """Read the list."""
+    return [Mutant(**entry) for entry in tomllib.loads(_LIST.read_text())["mutant"]]
+
+
+def put_in_place(mutant: Mutant) -> None:
+    """Have the mutant's module imported with its line changed; nothing of that is cached."""
+    sys.meta_path.insert(0, _Finder(mutant.module, _Changed(mutant)))
+
+
+class _Changed(SourceFileLoader):
+    def __init__(self, mutant: Mutant) -> None:
+        super().__init__(mutant.module, str(ROOT / mutant.file))
+        self._source = mutant.source()
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        return compile(self._source, self.get_filename(fullname), "exec", dont_inherit=True)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, module: str, loader: _Changed) -> None:
+        self._module = module
+        self._loader = loader
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del path, target
+        if fullname != self._module:
+            return None
+        return importlib.util.spec_from_loader(fullname, self._loader)

@@ -1,0 +1,299 @@
+"""Everybody who does something in a seed: producers, workers that die and stall, operators, strangers."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from uuid import UUID
+
+from temporalio.api.common.v1 import Memo
+from temporalio.api.schedule.v1 import Schedule
+
+from consumers.authz_client import Tuple
+from consumers.authz_names import AGENT, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
+from consumers.temporal_request import stamp_memo
+from outbox.flow import Consumer, Kind, Status
+from outbox.source import DirectSource
+from outbox.worker import Worker, WorkerOptions
+from tests.simulation.client_side import (
+    SimulatedStore,
+    effects,
+    postgres_failure,
+    spicedb_failure,
+    temporal_failure,
+)
+from tests.simulation.ledger.tables import Intent, Wish
+from tests.simulation.loop import Process
+from tests.simulation.network import Fault, Network
+from tests.simulation.rules import LeaseRules
+from tests.simulation.temporal import Standing
+from tests.simulation.world import BUSY_SECONDS, POLICY, TIMING, Ground, World
+
+_GROUNDS = ["free"] * 9 + ["schedule", "tuples", "both", "stamped", "stamped tuples", "legacy"]
+_USERS = ["alice", "bob", "carol"]
+_GOOD = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
+_BROKEN = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "not a cron"}
+
+
+# Strangers.
+
+
+def settle_grounds(world: World) -> None:
+    """Let some names be taken before the outbox comes: by strangers, or by schedules from before it."""
+    for number in range(world.dice.choice([1, 2, 2, 3])):
+        name = f"a{number}--s"
+        kind = world.dice.choice(_GROUNDS)
+        ground = Ground(legacy=kind == "legacy")
+        if kind.startswith("stamped"):
+            ground.stamp = str(UUID(int=world.dice.getrandbits(128)))
+        if kind in {"tuples", "both", "stamped", "stamped tuples", "legacy"}:
+            ground.tuples = {Tuple(SCHEDULE, name, OWNER, USER, "mallory")}
+            if world.dice.random() < 0.7:
+                ground.tuples.add(Tuple(SCHEDULE, name, PARENT_AGENT, AGENT, f"a{number}"))
+            if ground.stamp:
+                ground.tuples.add(Tuple(SCHEDULE, name, REGISTERED_BY, INTENT, ground.stamp))
+            world.spicedb.change(ground.tuples)
+        if kind in {"schedule", "both", "stamped", "legacy"}:
+            ground.scheduled = True
+            memo = stamp_memo(ground.stamp) if ground.stamp else Memo()
+            world.temporal.put(name, Standing(f"stranger-{number}", memo, Schedule()))
+        world.grounds[name] = ground
+        world.record(f"{name} is {kind}")
+
+
+async def grant(world: World) -> None:
+    """Others get access to schedules that live, as the platform's users give it."""
+    while world.loop.time() < BUSY_SECONDS:
+        await asyncio.sleep(world.dice.expovariate(0.1))
+        name = world.dice.choice(sorted(world.grounds))
+        live = world.postgres.live_intent(name)
+        stamp = Tuple(SCHEDULE, name, REGISTERED_BY, INTENT, str(live))
+        if live is not None and stamp in world.spicedb.tuples:
+            reader = Tuple(SCHEDULE, name, "reader", USER, world.dice.choice(["rita", "rob"]))
+            world.grants.add(reader)
+            world.spicedb.change({reader})
+            world.record(f"somebody lets {reader.subject_id} read {name}")
+
+
+async def meddle(world: World) -> None:
+    """Undo what lives, and bring back what had ended, as restored backups and hands at the stores do.
+
+    Only while nothing of the lane is under way: nobody could tell such hands from the outbox's own.
+    """
+    while world.meddled and world.loop.time() < BUSY_SECONDS:
+        await asyncio.sleep(world.dice.expovariate(0.2))
+        name = world.dice.choice(sorted(world.grounds))
+        rows = [row for row in world.postgres.queue.values() if row.schedule_id == name]
+        ground = world.grounds[name]
+        if ground.tuples or ground.scheduled or any(row.place != "deferred" for row in rows):
+            continue
+        live = world.postgres.live_intent(name)
+        ended = [one.id for one in world.postgres.lane(name) if one.kind is Kind.CREATE and one.id != live]
+        choice = world.dice.random()
+        world.meddling = True
+        if live is not None and choice < 0.7:
+            _undo(world, name, choice)
+        elif live is None and ended and name not in world.temporal.schedules:
+            stamp = str(world.dice.choice(ended))
+            world.record(f"somebody brings {brief(UUID(stamp))} back to {name}")
+            world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp), Schedule()))
+        world.meddling = False
+
+
+def _undo(world: World, name: str, choice: float) -> None:
+    world.record(f"somebody undoes {name}")
+    if choice < 0.5 and name in world.temporal.schedules:
+        world.temporal.put(name, None)
+    if choice > 0.3:
+        world.spicedb.change(removed=world.spicedb.of(SCHEDULE, name))
+
+
+# Producers.
+
+
+async def produce(world: World) -> None:
+    """Transactions that begin, ask for something, and commit or not, side by side."""
+    many = world.dice.randint(6, 20)
+    await asyncio.gather(*(_transaction(world) for _ in range(many)))
+
+
+async def _transaction(world: World) -> None:
+    dice = world.dice
+    await asyncio.sleep(dice.uniform(0.0, BUSY_SECONDS * 0.7))
+    intents: list[Intent] = []
+    for _ in range(dice.choice([1, 1, 2, 3])):
+        intent = world.postgres.enqueue(_wish(world))
+        world.enqueued_at[intent.id] = world.loop.time()
+        intents.append(intent)
+        world.record(f"a producer asks: {intent.kind.value} {intent.schedule_id} {brief(intent.id)}")
+        if dice.random() < 0.3:
+            await asyncio.sleep(dice.uniform(0.0, 3.0))
+    if dice.random() < 0.1:
+        world.record(f"rolled back: {', '.join(brief(intent.id) for intent in intents)}")
+        return
+    for intent in intents:
+        world.committed_at[intent.id] = world.loop.time()
+    world.postgres.commit(intents)
+    world.record(f"committed: {', '.join(brief(intent.id) for intent in intents)}")
+
+
+def _wish(world: World) -> Wish:
+    dice = world.dice
+    name = dice.choice(sorted(world.grounds))
+    ground = world.grounds[name]
+    # Without a stamp, what a stranger made is a legacy to a delete: such names are only asked for.
+    may_delete = ground.legacy or ground.stamp or not (ground.tuples or ground.scheduled)
+    # Mostly in turns, so that schedules live and go.
+    turns = 0.85 if world.asked.get(name) is Kind.CREATE else 0.1
+    if may_delete and dice.random() < turns:
+        world.asked[name] = Kind.DELETE
+        return Wish(name, Kind.DELETE)
+    world.asked[name] = Kind.CREATE
+    creator = {} if dice.random() < 0.1 else {"user_id": dice.choice(_USERS)}
+    request = _BROKEN if dice.random() < 0.1 else _GOOD
+    agent, _, own = name.partition("--")
+    return Wish(name, Kind.CREATE, {"agent_id": agent, "name": own, **request}, creator)
+
+
+def brief(intent: UUID) -> str:
+    """The end of an id, which tells intents of one seed apart."""
+    return str(intent)[-4:]
+
+
+# Operators.
+
+
+async def operate(world: World) -> None:
+    """Replays, discards, repairs and retention, whenever and of whatever."""
+    dice = world.dice
+    while world.loop.time() < BUSY_SECONDS:
+        await asyncio.sleep(dice.expovariate(0.15))
+        choice = dice.random()
+        if choice < 0.15:
+            name = dice.choice(sorted(world.grounds))
+            adopting = world.grounds[name].legacy and dice.random() < 0.7
+            world.record(f"an operator has {name} {'adopted' if adopting else 'repaired'}")
+            world.postgres.request_repair(name, adopting=adopting)
+        elif choice < 0.2 and not (world.stray or world.meddled):
+            # What comes back after its intent was pruned is nobody's any more.
+            world.keep_log()
+            older_than = world.loop.time() - dice.uniform(0.0, 10.0)
+            gone = world.postgres.prune(older_than, set(world.postgres.intents))
+            world.postgres.prune_lanes(older_than)
+            world.record(f"an operator prunes {gone}")
+        else:
+            attend(world, discards=0.3, replays_failed=0.3)
+
+
+def attend(world: World, *, discards: float, replays_failed: float) -> bool:
+    """Deal with one intent that needs a person; False if none does."""
+    statuses = {intent: world.postgres.status(intent) for intent in world.postgres.intents}
+    parked = [intent for intent, status in statuses.items() if status is Status.PARKED]
+    failed = [intent for intent, status in statuses.items() if status is Status.FAILED]
+    if parked:
+        intent = world.dice.choice(parked)
+        if world.dice.random() < discards:
+            told = world.postgres.discard(intent, "no longer wanted")
+        else:
+            told = world.postgres.replay(intent)
+    elif failed and world.dice.random() < replays_failed:
+        intent = world.dice.choice(failed)
+        told = world.postgres.replay(intent, forced=world.dice.random() < 0.3)
+    else:
+        return False
+    world.record(f"an operator attends to {brief(intent)}: {told}")
+    return True
+
+
+# Workers.
+
+
+class _Bell:
+    def __init__(self) -> None:
+        self.on_wake: Callable[[], None] = lambda: None
+
+
+class Workers:
+    """A few worker processes, each started again when it ended."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._bells: dict[Process, _Bell] = {}
+        self._processes: dict[Process, tuple[Worker, asyncio.Task[None]]] = {}
+        self._started = 0
+        self._stopping = False
+        world.postgres.on_work = self._ring
+
+    async def run(self, place: int) -> None:
+        """Keep one worker running, whatever happens to it."""
+        while not self._stopping:
+            process = Process(self._world.loop, f"worker{place}.{self._started}")
+            self._started += 1
+            worker = self._worker(process, random.Random(self._world.dice.random()))
+            task = process.run(worker.run())
+            self._processes[process] = worker, task
+            await asyncio.wait([task])
+            del self._processes[process], self._bells[process]
+            if process.alive and task.exception() is not None:
+                self._world.violate(f"{process.name} ended by itself: {task.exception()!r}")
+                return
+            await asyncio.sleep(self._world.dice.uniform(0.1, 3.0))
+
+    async def trouble(self) -> None:
+        """Kill, pause and stop workers while the weather is bad."""
+        dice = self._world.dice
+        pace = dice.choice([0.05, 0.2, 0.5])
+        while True:
+            await asyncio.sleep(dice.expovariate(pace))
+            if self._world.loop.time() >= BUSY_SECONDS:
+                return
+            if not self._processes:
+                continue
+            process = dice.choice(list(self._processes))
+            if process.paused:
+                continue
+            match dice.choice(["kill", "kill", "pause", "pause", "stop"]):
+                case "kill":
+                    self._world.record(f"{process.name} is killed")
+                    process.kill()
+                case "pause":
+                    seconds = dice.choice([0.5, 3.0, 8.0])
+                    self._world.record(f"{process.name} is stopped for {seconds} s")
+                    process.pause()
+                    self._world.loop.later(seconds, process.resume)
+                case _:
+                    self._world.record(f"{process.name} is told to end")
+                    self._processes[process][0].stop()
+
+    async def stop(self) -> None:
+        """End all of them, and start none again."""
+        self._stopping = True
+        for worker, _ in self._processes.values():
+            worker.stop()
+        await asyncio.gather(*(task for _, task in self._processes.values()), return_exceptions=True)
+
+    def _worker(self, process: Process, jitter: random.Random) -> Worker:
+        world = self._world
+        watcher = LeaseRules(world, process.name)
+        store = SimulatedStore(world.postgres, self._network("postgres", postgres_failure), TIMING, watcher)
+        bell = self._bells[process] = _Bell()
+        serves = effects(
+            store,
+            (world.spicedb, self._network("spicedb", spicedb_failure, watcher.sends)),
+            (world.temporal, self._network("temporal", temporal_failure, watcher.sends)),
+        )
+        options = WorkerOptions(
+            concurrency=dict.fromkeys(Consumer, 3), policy=POLICY, poll_seconds=2.0, drain_seconds=2.0
+        )
+        return Worker(DirectSource(store, bell), store, serves, options, jitter=jitter)
+
+    def _network(
+        self, store: str, failure: Callable[[Fault], Exception], on_send: Callable[[], None] = lambda: None
+    ) -> Network:
+        world = self._world
+        return Network(world.loop, store, world.weathers[store], world.dice, world.record, failure, on_send)
+
+    def _ring(self) -> None:
+        """Notifications come soon, or not at all: they are only there to make things faster."""
+        for bell in self._bells.values():
+            if self._world.dice.random() < 0.8:
+                self._world.loop.later(self._world.dice.uniform(0.0, 0.05), lambda bell=bell: bell.on_wake())

@@ -1,0 +1,149 @@
+"""The ledger in memory: ``outbox.claim``, as in migrations/sql/0001_work.sql."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from outbox.dispatch import Cause, Creator, Dispatch
+from outbox.errors import ErrorCode
+from outbox.flow import Consumer, Kind
+from tests.simulation.ledger.tables import Event, Intent, Row, Tables, latest
+
+
+class Claiming(Tables):
+    """What leases steps to workers."""
+
+    def claim(self, limits: Mapping[Consumer, int], deadline: float) -> list[Dispatch]:
+        """Lease due heads; ``deadline`` is the worker's own, taken before it called."""
+        moment = self._clock()
+        rooms = self._rooms(limits, moment)
+        if Consumer.BOTH in limits:
+            for row in self.queue.values():
+                if row.place == "deferred" and row.due_at <= moment:
+                    row.place = "incoming"
+        claimed = self._due_heads(rooms, moment)
+        if sum(rooms.values()) > 0:
+            claimed += self._incoming(rooms, moment)
+        for consumer in {row.consumer: None for row in claimed}:
+            if consumer in self.breakers:
+                self.breakers[consumer].probe_at = moment + self._timing.step_timeout
+                self.breakers[consumer].probing = True
+        for row in claimed:
+            if row.consumer in self._rates:
+                tokens, at = self.budgets[row.consumer]
+                self.budgets[row.consumer] = (tokens - 1, at)
+        return [self._dispatch(row, deadline) for row in claimed]
+
+    def _rooms(self, limits: Mapping[Consumer, int], moment: float) -> dict[Consumer, int]:
+        """How many steps may go out: by credit, breaker and rate."""
+        rooms = {}
+        for consumer, room in limits.items():
+            breaker = self.breakers.get(consumer)
+            probes = 0 if breaker and breaker.probe_at > moment else 1
+            rooms[consumer] = min(room, probes) if breaker else room
+        for consumer, rate in self._rates.items():
+            tokens, at = self.budgets.get(consumer, (rate, moment))
+            tokens = min(rate, tokens + rate * (moment - at))
+            self.budgets[consumer] = (tokens, moment)
+            if consumer in rooms:
+                rooms[consumer] = min(rooms[consumer], int(tokens))
+        return rooms
+
+    def _due_heads(self, rooms: dict[Consumer, int], moment: float) -> list[Row]:
+        heads = [row for row in self.queue.values() if row.place == "head" and row.due_at <= moment]
+        claimed = []
+        for row in sorted(heads, key=lambda row: row.due_at):
+            if rooms.get(row.consumer, 0) > 0:
+                rooms[row.consumer] -= 1
+                claimed.append(row)
+        for row in claimed:
+            if row.state == "leased":
+                self._expire(row, moment)
+            self._lease(row, moment)
+        return claimed
+
+    def _expire(self, row: Row, moment: float) -> None:
+        """The worker that held the step died or stalled; its call may have been applied."""
+        self.attempts.append(
+            Event(
+                row.intent_id,
+                row.schedule_id,
+                row.event_type,
+                moment,
+                row.lease_number,
+                ErrorCode.LEASE_EXPIRED,
+                "the worker died or stalled",
+            )
+        )
+        row.strikes += 1
+        row.unknown_until = latest(row.unknown_until, (row.deadline or 0.0) + self._timing.late_write)
+
+    def _lease(self, row: Row, moment: float) -> None:
+        row.state = "leased"
+        row.lease_number += 1
+        row.attempts += 1
+        row.deadline = moment + self._timing.step_timeout
+        row.due_at = moment + self._timing.lease
+
+    def _incoming(self, rooms: dict[Consumer, int], moment: float) -> list[Row]:
+        """Place what has come in: heads of free lanes, which may be leased at once, or behind their heads."""
+        busy = {row.schedule_id for row in self.queue.values() if row.place == "head"}
+        incoming = [row for row in self.queue.values() if row.place == "incoming"]
+        claimed = []
+        for row in sorted(incoming, key=lambda row: row.position):
+            if row.schedule_id in busy:
+                row.place = "behind"
+                continue
+            busy.add(row.schedule_id)
+            row.place = "head"
+            hold_until = self._hold_until(row.schedule_id)
+            if (hold_until is None or hold_until <= moment) and rooms.get(row.consumer, 0) > 0:
+                rooms[row.consumer] -= 1
+                self._lease(row, moment)
+                claimed.append(row)
+                continue
+            row.state = "holding" if hold_until is not None and hold_until > moment else "ready"
+            row.due_at = latest(row.due_at, hold_until)
+        return claimed
+
+    def _hold_until(self, schedule_id: str) -> float | None:
+        lane = self.lanes.get(schedule_id)
+        return lane.hold_until if lane else None
+
+    def _dispatch(self, row: Row, deadline: float) -> Dispatch:
+        intent = self.intents[row.intent_id]
+        wish = self._wish_of(intent)
+        cause = None
+        if row.cause_code is not None:
+            cause = Cause(ErrorCode(row.cause_code), row.cause_message or "")
+        return Dispatch(
+            intent_id=row.intent_id,
+            schedule_id=row.schedule_id,
+            kind=intent.kind,
+            event_type=row.event_type,
+            lease_number=row.lease_number,
+            attempt=row.attempts,
+            deadline=deadline,
+            strikes=row.strikes,
+            unknown=row.unknown_until is not None,
+            cause=cause,
+            look=row.looking,
+            patience=row.patience,
+            request=wish.request,
+            creator=Creator(**wish.creator),
+            live_intent=self.live_intent(row.schedule_id),
+            live_adopted=self._is_repair(self.live_intent(row.schedule_id)),
+        )
+
+    def _is_repair(self, intent_id: UUID | None) -> bool:
+        intent = self.intents.get(intent_id) if intent_id else None
+        return intent is not None and intent.kind is Kind.REPAIR
+
+    def _wish_of(self, intent: Intent) -> Intent:
+        """Whose request a dispatch carries: of a repair, the live intent's, or else the lane's last."""
+        if intent.kind is not Kind.REPAIR or "adopt" in intent.request:
+            return intent
+        live = self.live_intent(intent.schedule_id)
+        if live is not None:
+            return self.intents[live]
+        others = [one for one in self.lane(intent.schedule_id) if one.kind is not Kind.REPAIR]
+        return others[-1] if others else intent

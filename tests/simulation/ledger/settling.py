@@ -1,0 +1,138 @@
+"""The ledger in memory: ``outbox.settle``, as in migrations/sql/0001_work.sql."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from outbox.flow import EventType, Live
+from outbox.settlement import Action, Settlement, StoreNews
+from tests.simulation.ledger.claiming import Claiming
+from tests.simulation.ledger.tables import FOREVER, Breaker, Event, Lane, Row, latest, latest_or_none
+
+_LONGEST_PROBE_REST = 15.0
+
+
+class Settling(Claiming):
+    """What settles outcomes."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> set[tuple[UUID, int]]:
+        """Settle a batch; what names a lease that is over matches nothing."""
+        moment = self._clock()
+        matched: dict[UUID, Settlement] = {}
+        for one in settlements:
+            if self._is_current(one):
+                matched.setdefault(one.intent_id, one)
+        if not matched:
+            return set()
+        for one in sorted(matched.values(), key=lambda one: self.queue[one.intent_id].position):
+            row = self.queue[one.intent_id]
+            if one.unknown:
+                row.unknown_until = latest(row.unknown_until, (row.deadline or 0.0) + self._timing.late_write)
+            if one.action is Action.ADVANCE:
+                self._advance(row, one, moment)
+            else:
+                self._postpone(row, one, moment)
+        self._settle_breakers(settlements, moment)
+        return {(one.intent_id, one.lease_number) for one in matched.values()}
+
+    def _is_current(self, one: Settlement) -> bool:
+        row = self.queue.get(one.intent_id)
+        return (
+            row is not None
+            and row.state == "leased"
+            and row.lease_number == one.lease_number
+            and row.event_type == one.event_type
+        )
+
+    def _advance(self, row: Row, one: Settlement, moment: float) -> None:
+        assert one.next_event is not None
+        self.events.append(
+            Event(
+                row.intent_id,
+                row.schedule_id,
+                one.next_event,
+                moment,
+                row.lease_number,
+                one.error_code,
+                one.error_message,
+            )
+        )
+        if one.terminal:
+            self._end(row, one, moment)
+            return
+        row.event_type = one.next_event
+        holds = one.waits and row.unknown_until is not None and row.unknown_until > moment
+        row.state = "holding" if holds else "ready"
+        row.due_at = latest(moment, row.unknown_until) if one.waits else moment
+        row.attempts = row.strikes = 0
+        row.patience = 0.0
+        row.looking = False
+        row.cause_code, row.cause_message = one.error_code, one.error_message
+        row.error_code = row.error_message = row.failing_since = None
+
+    def _postpone(self, row: Row, one: Settlement, moment: float) -> None:
+        self.attempts.append(
+            Event(
+                row.intent_id,
+                row.schedule_id,
+                row.event_type,
+                moment,
+                row.lease_number,
+                one.error_code,
+                one.error_message,
+            )
+        )
+        row.strikes += one.strike
+        row.patience += one.delay_seconds if one.patient else 0.0
+        row.error_code, row.error_message = one.error_code, one.error_message
+        row.failing_since = moment if row.failing_since is None else row.failing_since
+        match one.action:
+            case Action.RETRY:
+                row.state = "waiting"
+                row.due_at = latest(moment + one.delay_seconds, row.unknown_until if one.waits else None)
+            case Action.HOLD:
+                row.state = "holding"
+                row.due_at = latest(moment, row.unknown_until)
+                row.looking = True
+                row.cause_code, row.cause_message = one.error_code, one.error_message
+            case _:
+                row.state = "parked"
+                row.due_at = FOREVER
+
+    def _end(self, row: Row, one: Settlement, moment: float) -> None:
+        """The intent ends: its stamp, its late writes' checks, and the lane's next turn."""
+        del self.queue[row.intent_id]
+        lane_id, unknown_until = row.schedule_id, row.unknown_until
+        if unknown_until is not None:
+            first = max(unknown_until, moment)
+            if row.event_type is not EventType.REPAIR_REQUESTED:
+                self._append_repair(lane_id, first)
+            self._append_repair(lane_id, first + self._timing.verify_again)
+        hold_until = unknown_until if unknown_until is not None and unknown_until > moment else None
+        lane = self.lanes.get(lane_id)
+        live = lane.live_intent if lane else None
+        live = {Live.SET: row.intent_id, Live.CLEAR: None, Live.KEEP: live}[one.live]
+        if one.live is not Live.KEEP or hold_until is not None:
+            before = lane.hold_until if lane else None
+            self.lanes[lane_id] = Lane(live, latest_or_none(before, hold_until), moment)
+        behind = [one for one in self.queue.values() if one.place == "behind" and one.schedule_id == lane_id]
+        if behind:
+            self._promote(min(behind, key=lambda one: one.position), hold_until, lane, moment)
+
+    def _promote(self, row: Row, hold_until: float | None, lane: Lane | None, moment: float) -> None:
+        hold_until = latest_or_none(hold_until, lane.hold_until if lane else None)
+        row.place = "head"
+        row.state = "holding" if hold_until is not None and hold_until > moment else "ready"
+        row.due_at = latest(moment, hold_until)
+
+    def _settle_breakers(self, settlements: Sequence[Settlement], moment: float) -> None:
+        down = {one.consumer: one for one in reversed(settlements) if one.store is StoreNews.DOWN}
+        for consumer, one in down.items():
+            breaker = self.breakers.setdefault(consumer, Breaker(moment + 1.0, one.error_code))
+            breaker.error_code = one.error_code
+            if breaker.probing:
+                breaker.probe_at = moment + min(_LONGEST_PROBE_REST, 2.0 ** min(breaker.failures, 10))
+                breaker.failures += 1
+                breaker.probing = False
+        for one in settlements:
+            if one.store is StoreNews.UP and one.consumer not in down:
+                self.breakers.pop(one.consumer, None)

@@ -1,0 +1,276 @@
+"""What must hold: at every change of a store, and once all has come to rest."""
+
+import asyncio
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from uuid import UUID
+
+from consumers.authz_client import Tuple
+from consumers.authz_names import ENDED, INTENT, OWNER, REGISTERED_BY, SCHEDULE
+from consumers.temporal_request import stamp_in
+from outbox.dispatch import Dispatch
+from outbox.errors import ErrorCode
+from outbox.flow import TERMINALS, EventType, Status
+from outbox.testing.checker import check
+from outbox.testing.records import Event, Intent, Ledger, Pending, Scheduled, Stores
+from tests.simulation.ledger.tables import Row
+from tests.simulation.temporal import Standing
+from tests.simulation.world import World
+
+_DECISIONS = {
+    ErrorCode.CONFLICT_FOREIGN,
+    ErrorCode.CONFLICT_LIVE,
+    ErrorCode.REFUSED,
+    ErrorCode.REGISTRATION_REFUSED,
+    ErrorCode.REGISTRATION_EXPIRED,
+    ErrorCode.DISCARDED,
+}
+"""What an intent may fail for: the stores' word, or a person's."""
+
+
+_EVER = float("inf")
+
+
+def watch(world: World) -> None:
+    """Judge every change of the two stores while it happens."""
+    world.before = take_stores(world)
+    world.spicedb.on_change = lambda added, removed: _relationships_changed(world, added, removed)
+    world.temporal.on_change = lambda name, before, after: _schedule_changed(world, name, before, after)
+
+
+class LeaseRules:
+    """Rule 4, of one worker: what it may settle, and until when it may call."""
+
+    def __init__(self, world: World, worker: str) -> None:
+        self._world = world
+        self._worker = worker
+
+    def claimed(self, leased: Sequence[Dispatch]) -> None:
+        """Lease numbers only grow."""
+        for one in leased:
+            if one.lease_number <= self._world.leases.get(one.intent_id, 0):
+                self._world.violate(f"{one.intent_id} was leased as number {one.lease_number} again")
+            self._world.leases[one.intent_id] = one.lease_number
+            self._world.taken[self._worker, one.intent_id] = one.lease_number, one.deadline
+
+    def settled(self, matched: AbstractSet[tuple[UUID, int]]) -> None:
+        """What matches is the latest lease, and this worker's."""
+        for intent, number in sorted(matched):
+            mine, _ = self._world.taken.get((self._worker, intent), (0, 0.0))
+            if not mine == number == self._world.leases[intent]:
+                self._world.violate(f"{self._worker} settled {intent} without its lease")
+
+    def sends(self) -> None:
+        """No call starts after the deadline of its step."""
+        task = asyncio.current_task()
+        intent = UUID(task.get_name().removeprefix("outbox-")) if task else None
+        _, deadline = self._world.taken.get((self._worker, intent), (0, 0.0))  # type: ignore[arg-type]
+        if self._world.loop.time() > deadline:
+            self._world.violate(f"{self._worker} made a call for {intent} after its deadline")
+
+
+# At every change.
+
+
+def _relationships_changed(world: World, added: set[Tuple], removed: set[Tuple]) -> None:
+    if world.trace is not None:
+        for sign, tuples in (("+", added), ("-", removed)):
+            for one in sorted(tuples):
+                world.record(f"    {sign} {one.resource_id[-8:]}#{one.relation}@{one.subject_id[-8:]}")
+    for name in sorted({one.resource_id for one in added | removed if one.resource_type == SCHEDULE}):
+        fresh = {one for one in added if one.resource_id == name}
+        gone = {one for one in removed if one.resource_id == name}
+        world.grants -= gone
+        if world.meddling:
+            continue
+        if gone:
+            _taken_away(world, name, gone)
+        if fresh - world.grants:
+            _registered(world, name, fresh)
+
+
+def _taken_away(world: World, name: str, gone: set[Tuple]) -> None:
+    ground = world.grounds[name]
+    if gone & ground.tuples:
+        if not (ground.legacy and _is_at(world, name, EventType.UNSCHEDULED)):
+            world.violate(f"{name}: relationships of a stranger were removed")
+        ground.tuples -= gone
+    left = world.spicedb.of(SCHEDULE, name)
+    if left and not _is_adoption(world, gone):
+        world.violate(f"{name}: not all relationships went at once, {sorted(left)} stayed")
+    standing = world.temporal.schedules.get(name)
+    for stamp in sorted(one.subject_id for one in gone if one.relation == REGISTERED_BY):
+        if standing and _stamp(standing) == stamp and not (world.stray or world.meddled):
+            world.violate(f"{name}: {stamp} was deregistered while its schedule stands")
+        if Tuple(INTENT, stamp, ENDED, INTENT, stamp) not in world.spicedb.tuples:
+            head = _head(world, name)
+            if head is None or str(head.intent_id) != stamp:
+                world.violate(f"{name}: {stamp} was deregistered without being marked as ended")
+
+
+def _is_adoption(world: World, tuples: set[Tuple]) -> bool:
+    """An adoption adds its stamp to what is there, and takes it away where there is nothing to adopt."""
+    if {one.relation for one in tuples} != {REGISTERED_BY} or len(tuples) != 1:
+        return False
+    (stamp,) = tuples
+    intent = world.postgres.intents.get(UUID(stamp.subject_id))
+    return intent is not None and "adopt" in intent.request
+
+
+def _registered(world: World, name: str, fresh: set[Tuple]) -> None:
+    if _is_adoption(world, fresh):
+        return
+    stamps = [one.subject_id for one in fresh if one.relation == REGISTERED_BY]
+    owners = [one for one in fresh if one.relation == OWNER]
+    if len(stamps) != 1 or len(owners) != 1:
+        world.violate(f"{name}: registered with the stamps {stamps} and the owners {owners}")
+        return
+    others = world.spicedb.of(SCHEDULE, name) - fresh
+    if others:
+        world.violate(f"{name}: registered beside {sorted(others)}")
+    intent = UUID(stamps[0])
+    live = world.postgres.live_intent(name)
+    if live not in {None, intent}:
+        world.violate(f"{name}: {intent} was registered while {live} lives")
+    if intent not in world.postgres.queue and live != intent:
+        world.violate(f"{name}: {intent} was registered after it had ended")
+
+
+def _schedule_changed(world: World, name: str, before: Standing | None, after: Standing | None) -> None:
+    was, now = _stamp(before), _stamp(after)
+    world.record(f"    {name}: {was if before else 'nothing'} -> {now if after else 'nothing'}")
+    if world.meddling:
+        return
+    if after is not None:
+        _created(world, name, now)
+    else:
+        _deleted(world, name, was)
+
+
+def _created(world: World, name: str, stamp: str | None) -> None:
+    """S1 and S2: no schedule without its registration, or without the decision to have none."""
+    if stamp is None or world.stray:
+        return
+    if Tuple(SCHEDULE, name, REGISTERED_BY, INTENT, stamp) in world.spicedb.tuples:
+        return
+    skipped = any(
+        str(event.intent_id) == stamp and event.type is EventType.REGISTRATION_SKIPPED
+        for event in world.postgres.events
+    )
+    if not skipped:
+        world.violate(f"{name}: created for {stamp}, which is not registered")
+    elif world.spicedb.of(SCHEDULE, name) and not world.meddled:
+        world.violate(f"{name}: created for {stamp} without an owner, but somebody has access")
+    elif UUID(stamp) not in world.postgres.queue and str(world.postgres.live_intent(name)) != stamp:
+        world.violate(f"{name}: created for {stamp}, which has ended")
+
+
+def _deleted(world: World, name: str, stamp: str | None) -> None:
+    ground = world.grounds[name]
+    if ground.scheduled and stamp == ground.stamp:
+        if not (ground.legacy and _is_at(world, name, EventType.DELETE_REQUESTED)):
+            world.violate(f"{name}: a stranger's schedule was deleted")
+        ground.scheduled = False
+    if stamp is None or world.stray:
+        return
+    head = _head(world, name)
+    lives = stamp == str(world.postgres.live_intent(name))
+    comes = head is not None and stamp == str(head.intent_id)
+    if comes or (lives and not _is_at(world, name, EventType.DELETE_REQUESTED)):
+        world.violate(f"{name}: the schedule of {stamp} was deleted, and nobody asked for it")
+
+
+def _is_at(world: World, name: str, event: EventType) -> bool:
+    head = _head(world, name)
+    return head is not None and head.event_type is event
+
+
+def _head(world: World, name: str) -> Row | None:
+    heads = (row for row in world.postgres.queue.values() if row.schedule_id == name and row.place == "head")
+    return next(heads, None)
+
+
+def _stamp(standing: Standing | None) -> str | None:
+    return None if standing is None else stamp_in(standing.memo)
+
+
+# At rest.
+
+
+def judge(world: World) -> None:
+    """Judge the whole once nothing is left to do, as a campaign on the real servers is judged."""
+    world.keep_log()
+    granted: dict[str, set[str]] = {}
+    for one in world.grants:
+        granted.setdefault(str(world.postgres.live_intent(one.resource_id)), set()).add(_words(one))
+    found = check(
+        _ledger(world),
+        _stores(world),
+        before=world.before,
+        granted=granted,
+        committed=[str(intent) for intent in world.committed_at],
+    )
+    for violation in found:
+        world.violate(str(violation))
+    for name, lane in world.postgres.lanes.items():
+        if lane.live_intent is not None and lane.live_intent not in world.postgres.intents:
+            world.violate(f"{name}: the live intent {lane.live_intent} was pruned")
+    for event in world.log.values():
+        terminal = TERMINALS.get(event.type)
+        if terminal and terminal.status is Status.FAILED and event.error_code not in _DECISIONS:
+            world.violate(f"{event.intent_id} failed for {event.error_code}, which is no decision of a store")
+
+
+def take_stores(world: World) -> Stores:
+    """What the two stores hold now, as the checker reads it."""
+    return _stores(world)
+
+
+def _ledger(world: World) -> Ledger:
+    memory = world.postgres
+    return Ledger(
+        intents=[
+            Intent(
+                id=str(one.id),
+                schedule_id=one.schedule_id,
+                kind=one.kind,
+                span=(world.enqueued_at.get(one.id, -_EVER), world.committed_at.get(one.id, _EVER)),
+                owner=f"user:{one.creator['user_id']}" if "user_id" in one.creator else None,
+                adopts="adopt" in one.request,
+            )
+            for one in sorted(world.known.values(), key=lambda one: one.position)
+        ],
+        events=[
+            Event(str(one.intent_id), one.schedule_id, one.type, one.lease_number, one.error_code)
+            for one in world.log.values()
+        ],
+        pending=[
+            Pending(
+                str(row.intent_id),
+                row.schedule_id,
+                row.event_type,
+                row.place,
+                row.state,
+                row.error_code,
+                row.error_message,
+            )
+            for row in memory.queue.values()
+        ],
+        live={name: str(lane.live_intent) for name, lane in memory.lanes.items() if lane.live_intent},
+    )
+
+
+def _stores(world: World) -> Stores:
+    tuples = [one for one in world.spicedb.tuples if one.resource_type == SCHEDULE]
+    return Stores(
+        relationships={
+            name: frozenset(_words(one) for one in tuples if one.resource_id == name)
+            for name in {one.resource_id for one in tuples}
+        },
+        schedules={name: Scheduled(_stamp(one)) for name, one in world.temporal.schedules.items()},
+        ended={one.resource_id for one in world.spicedb.tuples if one.resource_type == INTENT},
+    )
+
+
+def _words(one: Tuple) -> str:
+    return f"{one.relation}@{one.subject_type}:{one.subject_id}"
