@@ -1,0 +1,120 @@
+"""Writes the measured parts of docs/performance.md, and its picture, from .bench/results.json."""
+
+import json
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(".bench/results.json")
+PAGE = Path("docs/performance.md")
+PICTURE = Path("docs/performance.svg")
+
+TITLES: Mapping[str, str] = {
+    "P1/1": "enqueue one intent per transaction, 1 producer: rate, of a plain INSERT's",
+    "P1/8": "the same, 8 producers",
+    "P1b": "`enqueue_many` of 1,000: rate, of one multi-row INSERT's",
+    "P2": "drain one-step intents in lane order: rate, of procrastinate's with `lock`",
+    "P2b/pgqueuer": "the same: rate, of PgQueuer's (no order)",
+    "P2b/awa": "the same: rate, of awa-pg's (no order)",
+    "P2b/faststream": "the same: rate, of faststream-outbox's (no order)",
+    "P3": "converge creates end to end: rate, of the bare calls'",
+    "P4/p50": "a create on an idle system: median latency, of the direct calls'",
+    "P4/p99": "the same, 99th percentile",
+    "P5/100k": "claim + settle with 100,000 waiting: cost, of that with 1,000",
+    "P5/1m": "the same with 1,000,000 waiting",
+    "P5/lane": "the same with one lane of 100,000 in front",
+    "P5/2m-done": "the same after 2,000,000 steps",
+    "P5/open-transaction": "the same, 500 steps/s beside an open transaction: cost, of that without",
+    "P6/statements": "statements of claim + settle per step",
+    "P6/wal": "WAL of claim + settle per step, of 2 KB",
+    "P7": "a worker's memory with 1,000,000 waiting, of that with 1,000",
+    "P8": "drain one-step intents over Kafka: rate, of the direct wire's",
+    "P8/backlog": "the same with ten times as much waiting: cost, of that without",
+    "P9/time": "audit of 5,000 schedules: time, of the plainest reading of both stores",
+    "P9/memory": "an audit's memory with 100,000 schedules, of that with 1,000",
+}
+
+
+def table(results: Iterable[Mapping[str, Any]]) -> str:
+    """One line a result; the bad ones are bold."""
+    lines = ["| row | what | ratio | spread | reach |", "|---|---|---|---|---|"]
+    for one in results:
+        ratio = f"{one['ratio']:.3g}"
+        low, high = one["spread"]
+        shown = ratio if one["ok"] else f"**{ratio}** (missed)"
+        what = TITLES[one["id"]]
+        lines.append(f"| {one['id']} | {what} | {shown} | {low:.3g} to {high:.3g} | {one['reach']} |")
+    return "\n".join(lines)
+
+
+def figures(results: Iterable[Mapping[str, Any]]) -> str:
+    """The absolute figures behind each ratio."""
+    lines = ["| row | measured |", "|---|---|"]
+    for one in results:
+        parts = [f"{name}: {_flat(value)}" for name, value in one["detail"].items() if name != "machine"]
+        if (scale := one["detail"]["machine"]["scale"]) != "full":
+            parts.append(f"scale {scale}")
+        lines.append(f"| {one['id']} | {'; '.join(parts)} |")
+    return "\n".join(lines)
+
+
+def machine(results: Iterable[Mapping[str, Any]]) -> str:
+    """What it was measured on."""
+    found = next(iter(results))["detail"]["machine"]
+    return "; ".join(f"{name} {value}" for name, value in found.items() if name != "scale") + "."
+
+
+def picture(results: Iterable[Mapping[str, Any]]) -> str:
+    """A bar for how far each ratio is from its goal, which is the line: to the right is better."""
+    rows = list(results)
+    step, left, width = 24, 190, 420
+    goal = left + width // 2
+    height = step * len(rows) + 40
+    size = f'width="{left + width + 90}" height="{height}"'
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
+        '<rect width="100%" height="100%" fill="white"/>',
+    ]
+    for place, one in enumerate(rows):
+        bound, reach = one["reach"].split()
+        better = one["ratio"] / float(reach) if bound == ">=" else float(reach) / max(one["ratio"], 1e-9)
+        length = min(width, max(3, better * width / 2))
+        top = 20 + place * step
+        colour = "#2a7f62" if one["ok"] else "#b3402e"
+        label = f"{one['ratio']:.3g} ({one['reach']})"
+        parts += [
+            f'<text x="{left - 8}" y="{top + 13}" text-anchor="end">{escape(one["id"])}</text>',
+            f'<rect x="{left}" y="{top}" width="{length:.0f}" height="{step - 8}" fill="{colour}"/>',
+            f'<text x="{left + length + 6:.0f}" y="{top + 13}">{escape(label)}</text>',
+        ]
+    parts += [
+        f'<line x1="{goal}" x2="{goal}" y1="10" y2="{height - 16}" stroke="#333" stroke-dasharray="4 3"/>',
+        f'<text x="{goal}" y="{height - 4}" text-anchor="middle">goal</text>',
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} {_flat(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return ", ".join(_flat(inner) for inner in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def main() -> None:
+    """Put what was measured between the page's marks, and draw the picture."""
+    results = json.loads(RESULTS.read_text())
+    text = PAGE.read_text()
+    for name, write in {"table": table, "figures": figures, "machine": machine}.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}{write(results)}\n{end}{rest.partition(end)[2]}"
+    PAGE.write_text(text)
+    PICTURE.write_text(picture(results))
+
+
+if __name__ == "__main__":
+    main()
