@@ -1,6 +1,6 @@
 -- Explicit, so that nothing that an operator put beside our objects goes with them.
 DROP FUNCTION outbox.enqueue(jsonb), outbox.enqueue_many(jsonb);
-DROP FUNCTION outbox.enqueue_one(jsonb), outbox.first_of_key(jsonb, integer);
+DROP FUNCTION outbox.first_of_key(jsonb, integer);
 DROP FUNCTION outbox.refuse(text[], integer), outbox.is_plain(jsonb, integer);
 DROP FUNCTION outbox.stored_trace(jsonb), outbox.stored_creator(jsonb), outbox.stored_request(jsonb);
 DROP FUNCTION outbox.request_error(jsonb, integer), outbox.unknown_fields(jsonb), outbox.envelope_error(jsonb);

@@ -231,9 +231,10 @@ BEGIN
 END $$;
 
 -- One request, in single-row statements: a batch's one statement takes longer to start than they take in all.
-CREATE FUNCTION outbox.enqueue_one(
+-- Errors: OB001, the column naming the field; OB002, an idempotency key that stands for another request.
+CREATE FUNCTION outbox.enqueue(
     request jsonb, OUT id uuid, OUT schedule_id text, OUT kind text, OUT created_at timestamptz)
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     max_bytes integer;
@@ -272,8 +273,7 @@ BEGIN
 END $$;
 
 -- An array of requests: all of them or, on the first bad one, none. Answers in the order of the array, which
--- is the order of the lane too. Errors: OB001, the column naming the field and the detail the place in the
--- array, from 0; OB002, an idempotency key that stands for another request.
+-- is the order of the lane too. Errors: as of a single one, the detail being the place in the array, from 0.
 CREATE FUNCTION outbox.enqueue_many(requests jsonb)
 RETURNS TABLE (ordinal integer, id uuid, schedule_id text, kind text, created_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -286,7 +286,7 @@ BEGIN
     IF jsonb_typeof(requests) IS DISTINCT FROM 'array' THEN
         RAISE EXCEPTION 'requests: must be an array' USING ERRCODE = 'OB001', COLUMN = 'requests';
     ELSIF jsonb_array_length(requests) = 1 THEN
-        wish := outbox.enqueue_one(requests->0);
+        wish := outbox.enqueue(requests->0);
         RETURN QUERY SELECT 0, wish.id, wish.schedule_id, wish.kind, wish.created_at;
         RETURN;
     END IF;
@@ -344,11 +344,3 @@ BEGIN
         NOTIFY outbox_work;
     END IF;
 END $$;
-
--- One request, for who calls from SQL. Errors as of a batch.
-CREATE FUNCTION outbox.enqueue(request jsonb)
-RETURNS TABLE (id uuid, schedule_id text, kind text, created_at timestamptz)
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT e.id, e.schedule_id, e.kind, e.created_at FROM outbox.enqueue_one(request) e;
-END;

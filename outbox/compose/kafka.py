@@ -1,7 +1,7 @@
 """The Kafka wire, put together from the settings: topics, the relay, a worker's source."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -25,7 +25,7 @@ from outbox.store.wakeups import Wakeups
 from outbox.store.work import WorkStore
 
 _HOUR_MS = 3_600_000
-_BATCH = 200
+_BATCH = 500
 
 
 def topic_plans(settings: Settings) -> list[admin.TopicPlan]:
@@ -90,11 +90,11 @@ async def publishing(settings: Settings) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def open_source(
-    settings: Settings, engine: AsyncEngine, store: WorkStore, serves: Collection[Consumer]
+    settings: Settings, engine: AsyncEngine, store: WorkStore, concurrency: Mapping[Consumer, int]
 ) -> AsyncIterator[KafkaSource]:
-    """A member of the outbox's group of workers."""
+    """A member of the outbox's group of workers, for a worker that runs so many effects at once."""
     cluster = Cluster.of(settings)
-    async with KafkaSource(cluster, await instance(engine), store, serves) as source:
+    async with KafkaSource(cluster, await instance(engine), store, concurrency) as source:
         yield source
 
 

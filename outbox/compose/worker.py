@@ -1,6 +1,6 @@
 """A worker, put together from the settings."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -45,20 +45,20 @@ async def open_worker(
         store = WorkStore(engine, timing, settings.rates)
         async with (
             _effects(settings, serves, store) as effects,
-            _source(settings, engine, store, serves) as source,
+            _source(settings, engine, store, options.concurrency) as source,
         ):
             yield Worker(source, store, effects, options)
 
 
 @asynccontextmanager
 async def _source(
-    settings: Settings, engine: AsyncEngine, store: WorkStore, serves: set[Consumer]
+    settings: Settings, engine: AsyncEngine, store: WorkStore, concurrency: Mapping[Consumer, int]
 ) -> AsyncIterator[Source]:
     if settings.wire is Wire.KAFKA:
         # Who is on the direct wire needs no Kafka client.
         from outbox.compose.kafka import open_source  # noqa: PLC0415
 
-        async with open_source(settings, engine, store, serves) as source:
+        async with open_source(settings, engine, store, concurrency) as source:
             yield source
         return
     async with AsyncExitStack() as around:

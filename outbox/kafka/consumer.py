@@ -26,6 +26,8 @@ _POLL_MS = 250
 _PAUSED_POLL_MS = 50
 _POLL_RECORDS = 500
 _FETCH_BYTES = 64 * 1024
+# A partition that is resumed is fetched after the fetch of those that were not paused: so much later at most.
+_FETCH_WAIT_MS = 100
 _COMMIT_SECONDS = 0.5
 _CLOSE_MS = 3_000
 # In a session. With each, a member learns of others that come and go.
@@ -103,6 +105,7 @@ class GroupMember:
             partition_assignment_strategy=[RangePartitionAssignor],
             max_poll_records=_POLL_RECORDS,
             max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
         try:
             listener = _Listener(self._inbox)

@@ -18,7 +18,7 @@ from outbox.kafka.inbox import Inbox, Partition, Received
 from outbox.kafka.names import dispatch_topics, worker_group
 from outbox.rest import Rest
 
-_INBOX_MOST = 500
+_INBOX_LEAST = 500
 
 log = structlog.get_logger()
 
@@ -49,11 +49,15 @@ class KafkaSource:
 
     relayed = True
 
-    def __init__(self, cluster: Cluster, outbox: UUID, store: Takes, serves: Collection[Consumer]) -> None:
+    def __init__(
+        self, cluster: Cluster, outbox: UUID, store: Takes, concurrency: Mapping[Consumer, int]
+    ) -> None:
         self._outbox = outbox
         self._store = store
-        self._topics = dispatch_topics(cluster.prefix, serves)
-        self._inbox = Inbox(self._topics, most=_INBOX_MOST)
+        self._topics = dispatch_topics(cluster.prefix, concurrency)
+        # As much as is worked on at once, and as much again, so that there is work while more is fetched.
+        self._inbox_most = max(_INBOX_LEAST, 2 * max(concurrency.values()))
+        self._inbox = Inbox(self._topics, most=self._inbox_most)
         self._member = GroupMember(
             cluster,
             self._topics,
@@ -96,7 +100,7 @@ class KafkaSource:
 
         Else they would go a handful at a time, while what they stand for is dispatched once more behind them.
         """
-        waiting = self._inbox.next(dict.fromkeys(self._topics.values(), _INBOX_MOST))
+        waiting = self._inbox.next(dict.fromkeys(self._topics.values(), self._inbox_most))
         named = _names(waiting)
         standing = await self._store.dispatched(named) if named else set()
         self._inbox.done(one for one in waiting if not one.envelope or one.envelope.name not in standing)

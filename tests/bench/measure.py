@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -186,8 +185,14 @@ async def repeat(seconds: float, lines: Sequence[Any], work: Callable[[Any], Awa
 
 
 def peak_memory() -> int:
-    """The most memory that this process ever had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this process ever had resident, in bytes.
+
+    Not `ru_maxrss`: that of a process just started is its parent's, where the parent had more.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status names no VmHWM")
 
 
 def save(results: Sequence[Result], header: dict[str, Any], path: Path) -> None:

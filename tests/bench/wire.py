@@ -67,7 +67,7 @@ async def _over_kafka(stage: Stage, intents: int) -> Side:
         async with open_engine(url) as engine:
             store = WorkStore(engine, TIMING)
             options = WorkerOptions(dict.fromkeys(_STORES, CONCURRENCY), RetryPolicy(), until_idle=True)
-            async with open_source(settings, engine, store, _STORES) as source:
+            async with open_source(settings, engine, store, options.concurrency) as source:
                 worker = Worker(source, store, dict.fromkeys(_STORES, effects), options)
                 with stage.meter() as reading:
                     async with _relay(settings):

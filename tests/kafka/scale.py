@@ -51,7 +51,7 @@ async def work(settings: Settings) -> None:
         store = WorkStore(engine, Timing(30.0, 10.0, 1.0))
         effects: dict[Consumer, Effects] = dict.fromkeys(STORES, Sleeps())
         options = WorkerOptions(dict.fromkeys(STORES, 1), RetryPolicy(), poll_seconds=0.05)
-        async with open_source(settings, engine, store, STORES) as source:
+        async with open_source(settings, engine, store, options.concurrency) as source:
             await Worker(source, store, effects, options).run()
 
 

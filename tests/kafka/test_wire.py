@@ -46,7 +46,7 @@ async def source(settings: Settings, broker: Broker, outbox_id: UUID) -> AsyncIt
 async def open_source(settings: Settings, broker: Broker, outbox_id: UUID) -> AsyncIterator[KafkaSource]:
     async with open_engine(settings.database_url.get_secret_value()) as engine:
         store = WorkStore(engine, Timing(lease=30.0, step_timeout=10.0, late_write=0.2))
-        async with KafkaSource(broker.cluster, outbox_id, store, set(Consumer)) as source:
+        async with KafkaSource(broker.cluster, outbox_id, store, dict.fromkeys(Consumer, 1)) as source:
             yield source
 
 
@@ -174,7 +174,7 @@ async def test_slow_steps_hold_up_neither_their_partition_nor_the_membership(
     bench: Bench, enqueue: Enqueue, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A member that does not poll for so long is put out of its group.
-    monkeypatch.setattr("outbox.kafka.source._INBOX_MOST", 2)
+    monkeypatch.setattr("outbox.kafka.source._INBOX_LEAST", 2)
     slow, release = await enqueue("slow"), asyncio.Event()
     for place in range(15):
         await enqueue(f"quick{place}")
@@ -199,7 +199,7 @@ async def test_slow_steps_hold_up_neither_their_partition_nor_the_membership(
 async def test_partitions_that_were_full_go_on_while_others_are_read(
     settings: Settings, broker: Broker, outbox_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.kafka.source._INBOX_MOST", 50)
+    monkeypatch.setattr("outbox.kafka.source._INBOX_LEAST", 50)
     monkeypatch.setattr("outbox.kafka.consumer._POLL_RECORDS", 20)
     for number in range(400):
         broker.put("dispatch.authz", b"{}", partition=number % 4)

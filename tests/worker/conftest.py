@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -94,7 +94,7 @@ class Bench:
         engine = async_engine(self._url)
         store = WorkStore(engine, Timing(lease=lease, step_timeout=step_timeout, late_write=0.2))
         try:
-            async with self._source(engine, store, serves, poll_seconds) as source:
+            async with self._source(engine, store, options.concurrency, poll_seconds) as source:
                 effects = dict.fromkeys(serves, self.effects)
                 yield Worker(source, store, effects, options, jitter=random.Random(1))
         finally:
@@ -102,7 +102,7 @@ class Bench:
 
     @asynccontextmanager
     async def _source(
-        self, engine: AsyncEngine, store: WorkStore, serves: set[Consumer], poll_seconds: float
+        self, engine: AsyncEngine, store: WorkStore, concurrency: Mapping[Consumer, int], poll_seconds: float
     ) -> AsyncIterator[Source]:
         if self.topics is None:
             async with Wakeups(self._url) as wakeups:
@@ -111,7 +111,7 @@ class Bench:
         settings = Settings.model_validate(
             self.topics | {"database_url": self._url, "poll_interval_seconds": poll_seconds}
         )
-        async with open_relay(settings) as relay, open_source(settings, engine, store, serves) as source:
+        async with open_relay(settings) as relay, open_source(settings, engine, store, concurrency) as source:
             relaying = asyncio.create_task(relay.run())
             try:
                 yield source
