@@ -1,10 +1,11 @@
 """Reads all that SpiceDB holds of the outbox, page by page, for comparing it with the ledger."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from consumers.authz_client import AuthzClient, Match, Tuple
 from consumers.authz_names import ENDED, INTENT, REGISTERED_BY, SCHEDULE
-from consumers.calls import Call
+from consumers.calls import Call, read_patiently
 
 _PAGE = 1000
 
@@ -13,9 +14,9 @@ async def read_schedule(client: AuthzClient, schedule_id: str, *, seconds: float
     """Read all relationships of one schedule, fully consistent.
 
     Raises:
-        StoreFailure: SpiceDB can't tell within so many seconds.
+        StoreFailure: SpiceDB can't tell, though it was asked three times for so many seconds.
     """
-    found = await client.read(Match(SCHEDULE, schedule_id), Call.within(seconds))
+    found = await read_patiently(partial(client.read, Match(SCHEDULE, schedule_id)), seconds=seconds)
     return frozenset(found.tuples)
 
 
@@ -71,7 +72,8 @@ async def _read_all(
 ) -> AsyncIterator[Tuple]:
     cursor: str | None = None
     while True:
-        page = await client.read_page(resource_type, prefix, cursor, Call.within(seconds), limit=_PAGE)
+        read = partial(client.read_page, resource_type, prefix, cursor, limit=_PAGE)
+        page = await read_patiently(read, seconds=seconds)
         for found in page.tuples:
             yield found
         cursor = page.cursor

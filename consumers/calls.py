@@ -4,11 +4,12 @@ Keeps design rules 4 (each call is bounded by the dispatch's one deadline) and 8
 where both stores need the same.
 """
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Self
+from typing import Self, TypeVar
 
 from outbox import clock
 from outbox.dispatch import Dispatch
@@ -18,6 +19,12 @@ from outbox.outcome import Failure, Misconfigured, Refused, Transient, Unknown
 ACCOUNT_HEADER = "x-account-id"
 TRACE_HEADERS = ("traceparent", "tracestate")
 MESSAGE_LIMIT = 500
+
+_READS = 3
+_PAUSE_SECONDS = 1.0
+_PASSING = frozenset({ErrorCode.TIMED_OUT, ErrorCode.CONNECTION_LOST, ErrorCode.OVERLOADED})
+
+T = TypeVar("T")
 
 _BEARER = re.compile(r"(?i)\bbearer\s+\S+")
 
@@ -71,6 +78,28 @@ class Call:
                 Transient(ErrorCode.TIMED_OUT, f"{store}: the deadline passed before the call was sent")
             )
         return seconds
+
+
+async def read_patiently(read: Callable[[Call], Awaitable[T]], *, seconds: float) -> T:
+    """Read; three times in all, where the store was too busy to answer or the connection was lost.
+
+    Whoever compares all schedules makes thousands of reads, which one must not undo.
+
+    Args:
+        read: one call that changes nothing.
+        seconds: how long each may take.
+
+    Raises:
+        StoreFailure: of the last one.
+    """
+    for left in reversed(range(_READS)):
+        try:
+            return await read(Call.within(seconds))
+        except StoreFailure as failure:
+            if not left or failure.outcome.code not in _PASSING:
+                raise
+        await asyncio.sleep(_PAUSE_SECONDS)
+    raise AssertionError("the last read returns or raises")
 
 
 def one_line(store: str, text: str, *, secret: str = "") -> str:

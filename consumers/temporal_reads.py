@@ -1,8 +1,9 @@
 """Reads all of a namespace's schedules, page by page, for comparing them with the ledger."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
-from consumers.calls import Call
+from consumers.calls import Call, read_patiently
 from consumers.temporal_client import Found, TemporalClient
 
 _PAGE = 500
@@ -12,9 +13,9 @@ async def read_schedule(client: TemporalClient, schedule_id: str, *, seconds: fl
     """Read one schedule as it is now; None if there is no such schedule.
 
     Raises:
-        StoreFailure: Temporal can't tell within so many seconds.
+        StoreFailure: Temporal can't tell, though it was asked three times for so many seconds.
     """
-    return await client.describe(schedule_id, Call.within(seconds))
+    return await read_patiently(partial(client.describe, schedule_id), seconds=seconds)
 
 
 async def read_stamps(
@@ -47,7 +48,7 @@ async def read_schedules(
     """
     token = b""
     while True:
-        page = await client.list_page(token, Call.within(seconds), limit=_PAGE)
+        page = await read_patiently(partial(client.list_page, token, limit=_PAGE), seconds=seconds)
         for schedule_id, found in page.schedules.items():
             if schedule_id.startswith(prefix):
                 yield schedule_id, found

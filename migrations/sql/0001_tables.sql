@@ -116,7 +116,7 @@ CREATE TABLE outbox.queue (
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
 );
 CREATE UNIQUE INDEX queue_one_head ON outbox.queue (schedule_id) WHERE place = 'head';
-CREATE INDEX queue_due ON outbox.queue (consumer, due_at) WHERE place = 'head';
+CREATE INDEX queue_due ON outbox.queue (consumer, due_at) WHERE state NOT IN ('queued', 'parked');
 CREATE INDEX queue_dispatched ON outbox.queue (consumer, due_at) WHERE state = 'dispatched';
 CREATE INDEX queue_incoming ON outbox.queue (position) WHERE place = 'incoming';
 CREATE INDEX queue_behind ON outbox.queue (schedule_id, position) WHERE place = 'behind';

@@ -65,13 +65,12 @@ SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    -- No literal, for which the planner would walk through the index of all that is dispatched, once for each step.
     dispatched CONSTANT text := 'dispatched';
 BEGIN
     RETURN QUERY
     SELECT q.intent_id, q.lease_number
       FROM jsonb_to_recordset(dispatches) AS d (intent_id uuid, lease_number bigint)
-      JOIN outbox.queue q ON q.intent_id = d.intent_id AND q.lease_number = d.lease_number
+      JOIN outbox.queue q ON q.intent_id = ANY (ARRAY[d.intent_id]) AND q.lease_number = d.lease_number
      WHERE q.state = dispatched;
 END;
 $$;
@@ -96,12 +95,12 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 DECLARE
-    dispatched CONSTANT text := 'dispatched';  -- no literal, as above
+    dispatched CONSTANT text := 'dispatched';
 BEGIN
     RETURN coalesce((SELECT array_agg(m.intent_id) FROM (
         SELECT q.intent_id
           FROM jsonb_to_recordset(dispatches) AS d (intent_id uuid, lease_number bigint)
-          JOIN outbox.queue q ON q.intent_id = d.intent_id AND q.lease_number = d.lease_number
+          JOIN outbox.queue q ON q.intent_id = ANY (ARRAY[d.intent_id]) AND q.lease_number = d.lease_number
          WHERE q.state = dispatched
          ORDER BY q.intent_id
            FOR UPDATE OF q) AS m), '{}');

@@ -3,6 +3,13 @@
 -- Locks. Claims exclude each other by advisory lock (7304564, 1), held for their few milliseconds.
 -- A claim never waits for a row: it skips what a settle has locked. A settle locks the rows that it settles,
 -- in the order of their ids, and waits at most for a claim. Producers lock nothing that either waits for.
+--
+-- Plans. The tables grow and empty faster than their statistics follow, and plans are kept for as long as a
+-- connection. So no plan may be chosen because a table, or what a partial index holds of it, was small once:
+--   * a row is looked up by = ANY (ARRAY[key]): as =, but no reason to read an index from end to end in a join;
+--   * where a row is looked up, its place or state is compared with a constant of the function. With a literal,
+--     the partial index of all rows that are in that state would do, too;
+--   * heads are found by their lane through place, and by their time through state: an index for each.
 
 -- Where a claim starts to look: whatever lies before is gone. Row versions that are gone are passed over again by
 -- every look until they are vacuumed, and none can be while some transaction, anywhere, is older than them.
@@ -41,11 +48,11 @@ BEGIN
 
     began := clock_timestamp();
     SELECT (SELECT h.due_at FROM outbox.queue h
-             WHERE h.place = 'head' AND h.consumer = 'authz' ORDER BY h.due_at LIMIT 1),
+             WHERE h.state NOT IN ('queued', 'parked') AND h.consumer = 'authz' ORDER BY h.due_at LIMIT 1),
            (SELECT h.due_at FROM outbox.queue h
-             WHERE h.place = 'head' AND h.consumer = 'temporal' ORDER BY h.due_at LIMIT 1),
+             WHERE h.state NOT IN ('queued', 'parked') AND h.consumer = 'temporal' ORDER BY h.due_at LIMIT 1),
            (SELECT h.due_at FROM outbox.queue h
-             WHERE h.place = 'head' AND h.consumer = 'both' ORDER BY h.due_at LIMIT 1),
+             WHERE h.state NOT IN ('queued', 'parked') AND h.consumer = 'both' ORDER BY h.due_at LIMIT 1),
            (SELECT i.position FROM outbox.queue i WHERE i.place = 'incoming' ORDER BY i.position LIMIT 1)
       INTO found.authz, found.temporal, found."both", found.incoming;
     took := extract(epoch FROM clock_timestamp() - began) * 1000000;
@@ -86,6 +93,8 @@ AS $$
 #variable_conflict use_column
 DECLARE
     most_marked CONSTANT integer := 2000;  -- bounds how long one claim holds the others up
+    a_head     CONSTANT text := 'head';
+    a_newcomer CONSTANT text := 'incoming';
     moment   timestamptz;
     names    text[];
     rooms    integer[];
@@ -139,7 +148,7 @@ BEGIN
         SELECT q.* FROM unnest(names, rooms) AS r (consumer, room)
          CROSS JOIN LATERAL (
             SELECT h.* FROM outbox.queue h
-             WHERE h.place = 'head' AND h.consumer = r.consumer
+             WHERE h.state NOT IN ('queued', 'parked') AND h.consumer = r.consumer
                AND h.due_at <= moment AND h.due_at >= CASE r.consumer
                    WHEN 'authz' THEN floors.authz WHEN 'temporal' THEN floors.temporal ELSE floors."both" END
              ORDER BY h.due_at LIMIT r.room
@@ -162,7 +171,7 @@ BEGIN
                deadline = CASE WHEN taken THEN moment + make_interval(secs => step_timeout_seconds)
                                ELSE d.deadline END,
                due_at = moment + make_interval(secs => lease_seconds)
-          FROM due d WHERE q.intent_id = d.intent_id
+          FROM due d WHERE q.intent_id = ANY (ARRAY[d.intent_id])
         RETURNING q.intent_id, q.consumer
     )
     SELECT coalesce(array_agg(l.intent_id), '{}'),
@@ -184,7 +193,7 @@ BEGIN
              ORDER BY q.position LIMIT batch
         ), pinned AS MATERIALIZED (
             SELECT h.intent_id FROM (SELECT DISTINCT i.head FROM incoming i) AS b
-              JOIN outbox.queue h ON h.intent_id = b.head AND h.place = 'head'
+              JOIN outbox.queue h ON h.intent_id = ANY (ARRAY[b.head]) AND h.place = a_head
                FOR KEY SHARE OF h SKIP LOCKED
         ), ranked AS (
             SELECT i.*, i.head IS NULL
@@ -195,9 +204,9 @@ BEGIN
                         WHEN floors.incoming = 0 THEN true
                         -- One that was committed late, below the floor, comes first.
                         ELSE NOT EXISTS (
-                            SELECT FROM outbox.intents e JOIN outbox.queue w ON w.intent_id = e.id
-                             WHERE e.schedule_id = i.schedule_id AND e.position < floors.incoming
-                               AND w.place = 'incoming')
+                            SELECT FROM outbox.intents e JOIN outbox.queue w ON w.intent_id = ANY (ARRAY[e.id])
+                             WHERE e.schedule_id = ANY (ARRAY[i.schedule_id]) AND e.position < floors.incoming
+                               AND w.place = a_newcomer)
                    END
         ), placed AS (
             SELECT r.intent_id, r.heads, l.hold_until,
@@ -206,7 +215,7 @@ BEGIN
                        PARTITION BY r.consumer, r.heads AND coalesce(l.hold_until <= moment, true)
                        ORDER BY r.position
                    ) <= coalesce(rooms[array_position(names, r.consumer)], 0) AS leases
-              FROM ranked r LEFT JOIN outbox.lanes l USING (schedule_id)
+              FROM ranked r LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[r.schedule_id])
         ), written AS (
             UPDATE outbox.queue q
                SET place = CASE WHEN p.heads THEN 'head' ELSE 'behind' END,
@@ -222,7 +231,7 @@ BEGIN
                    due_at = CASE WHEN p.leases THEN moment + make_interval(secs => lease_seconds)
                                  WHEN p.heads THEN greatest(q.due_at, p.hold_until)
                                  ELSE q.due_at END
-              FROM placed p WHERE q.intent_id = p.intent_id
+              FROM placed p WHERE q.intent_id = ANY (ARRAY[p.intent_id])
             RETURNING q.intent_id, q.consumer, p.leases
         )
         SELECT (SELECT count(*)::integer FROM incoming) AS seen,
@@ -265,7 +274,7 @@ BEGIN
     IF (SELECT n.publishes FROM outbox.instance n WHERE n.only_row) THEN
         INSERT INTO outbox.publications (event_id, intent_id)
         SELECT e.id, e.intent_id FROM outbox.queue q
-          JOIN outbox.events e ON e.intent_id = q.intent_id AND e.type = q.event_type
+          JOIN outbox.events e ON e.intent_id = ANY (ARRAY[q.intent_id]) AND e.type = q.event_type
          WHERE q.intent_id = ANY (claimed) AND q.lease_number = 1;
     END IF;
     RETURN claimed;
@@ -284,20 +293,20 @@ BEGIN ATOMIC
     SELECT q.intent_id, q.schedule_id, i.kind::text, q.event_type::text, q.lease_number, q.attempts, q.strikes,
            q.unknown_until IS NOT NULL, q.cause_code, q.cause_message, q.looking, q.patience,
            wish.request, wish.creator, i.trace, l.live_intent,
-           EXISTS (SELECT FROM outbox.intents a WHERE a.id = l.live_intent AND a.kind = 'repair')
+           EXISTS (SELECT FROM outbox.intents a WHERE a.id = ANY (ARRAY[l.live_intent]) AND a.kind = 'repair')
       FROM outbox.queue q
-      JOIN outbox.intents i ON i.id = q.intent_id
-      LEFT JOIN outbox.lanes l ON l.schedule_id = q.schedule_id
+      JOIN outbox.intents i ON i.id = ANY (ARRAY[q.intent_id])
+      LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[q.schedule_id])
       -- A repair brings about what the live intent asked for; where none is, it is made in the last one's name.
       -- An adoption has a wish of its own.
-      JOIN outbox.intents wish ON wish.id = CASE
+      JOIN outbox.intents wish ON wish.id = ANY (ARRAY[CASE
            WHEN i.kind = 'repair' AND NOT i.request ? 'adopt' THEN coalesce(
                l.live_intent,
                (SELECT last.id FROM outbox.intents last
                  WHERE last.schedule_id = i.schedule_id AND last.kind <> 'repair'
                  ORDER BY last.position DESC LIMIT 1),
                i.id)
-           ELSE i.id END
+           ELSE i.id END])
      WHERE q.intent_id = ANY (intents);
 END;
 
@@ -346,6 +355,7 @@ DECLARE
     matched uuid[];
     leases  bigint[];
     tells   boolean;
+    leased    CONSTANT text := 'leased';
     publishes CONSTANT boolean := (SELECT n.publishes FROM outbox.instance n WHERE n.only_row);
 BEGIN
     -- First the locks, then (with a snapshot of its own) the work: a claim that held one of these rows
@@ -353,9 +363,9 @@ BEGIN
     SELECT array_agg(m.intent_id), array_agg(m.lease_number) INTO matched, leases FROM (
         SELECT q.intent_id, q.lease_number
           FROM jsonb_to_recordset(settlements) AS s (intent_id uuid, lease_number bigint, event_type text)
-          JOIN outbox.queue q
-            ON q.intent_id = s.intent_id AND q.lease_number = s.lease_number AND q.event_type = s.event_type
-         WHERE q.state = 'leased'
+          JOIN outbox.queue q ON q.intent_id = ANY (ARRAY[s.intent_id]) AND q.lease_number = s.lease_number
+           AND q.event_type = s.event_type
+         WHERE q.state = leased
          ORDER BY q.intent_id
            FOR UPDATE OF q) AS m;
     IF matched IS NULL THEN
@@ -374,9 +384,9 @@ BEGIN
                live text, waits boolean, unknown boolean, strike boolean, patient boolean, delay_seconds float8,
                error_code text, error_message text, zed_token text)
           -- What matched is locked, and matches still.
-          JOIN outbox.queue q
-            ON q.intent_id = s.intent_id AND q.lease_number = s.lease_number AND q.event_type = s.event_type
-         WHERE q.state = 'leased'
+          JOIN outbox.queue q ON q.intent_id = ANY (ARRAY[s.intent_id]) AND q.lease_number = s.lease_number
+           AND q.event_type = s.event_type
+         WHERE q.state = leased
          ORDER BY s.intent_id
     ), logged AS (
         INSERT INTO outbox.events (intent_id, schedule_id, type, at, consumer, attempt, lease_number,
@@ -424,9 +434,9 @@ BEGIN
                error_message = CASE i.action WHEN 'advance' THEN NULL ELSE i.error_message END,
                failing_since = CASE i.action WHEN 'advance' THEN NULL
                                              ELSE coalesce(q.failing_since, moment) END
-          FROM item i WHERE q.intent_id = i.intent_id AND NOT i.terminal
+          FROM item i WHERE q.intent_id = ANY (ARRAY[i.intent_id]) AND NOT i.terminal
     ), ended AS (
-        DELETE FROM outbox.queue q USING item i WHERE q.intent_id = i.intent_id AND i.terminal
+        DELETE FROM outbox.queue q USING item i WHERE q.intent_id = ANY (ARRAY[i.intent_id]) AND i.terminal
         RETURNING q.schedule_id, q.intent_id, i.live, i.unknown_until,
                   q.event_type = 'schedule.repair.requested' AS repairs,
                   CASE WHEN i.unknown_until > moment THEN i.unknown_until END AS hold_until
@@ -452,7 +462,7 @@ BEGIN
         SELECT e.schedule_id,
                CASE e.live WHEN 'set' THEN e.intent_id WHEN 'keep' THEN was.live_intent END,
                e.hold_until, moment
-          FROM ended e LEFT JOIN outbox.lanes was USING (schedule_id)
+          FROM ended e LEFT JOIN outbox.lanes was ON was.schedule_id = ANY (ARRAY[e.schedule_id])
          WHERE e.live <> 'keep' OR e.hold_until IS NOT NULL
          ORDER BY e.schedule_id
             ON CONFLICT (schedule_id) DO UPDATE
@@ -466,12 +476,12 @@ BEGIN
            due_at = greatest(moment, n.hold_until)
       FROM (SELECT b.intent_id, greatest(e.hold_until, l.hold_until) AS hold_until
               FROM ended e
-              LEFT JOIN outbox.lanes l USING (schedule_id)
+              LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[e.schedule_id])
              CROSS JOIN LATERAL (
                 SELECT f.intent_id FROM outbox.queue f
                  WHERE f.place = 'behind' AND f.schedule_id = e.schedule_id
                  ORDER BY f.position LIMIT 1) AS b) AS n
-     WHERE q.intent_id = n.intent_id;
+     WHERE q.intent_id = ANY (ARRAY[n.intent_id]);
 
     PERFORM outbox.settle_breakers(settlements, moment);
 
@@ -520,7 +530,7 @@ BEGIN
         UPDATE outbox.queue q SET state = 'ready', due_at = moment
           FROM (SELECT w.intent_id FROM down d JOIN outbox.queue w ON w.consumer = d.consumer
                  WHERE w.state = 'dispatched' FOR UPDATE OF w SKIP LOCKED) AS waiting
-         WHERE q.intent_id = waiting.intent_id
+         WHERE q.intent_id = ANY (ARRAY[waiting.intent_id])
     )
     DELETE FROM outbox.breakers b
      WHERE b.consumer IN (SELECT n.consumer FROM news n WHERE n.store = 'up')

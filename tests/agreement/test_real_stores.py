@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import grpc
 import pytest
 
 import outbox
@@ -14,6 +15,7 @@ from outbox.compose.worker import open_worker
 from outbox.errors import StoreUnusable
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
+from outbox.testing import FaultProxy
 
 ALICE = outbox.Principal(user_id="alice")
 
@@ -107,3 +109,25 @@ async def test_a_store_that_can_t_be_reached_is_said_so(settings: Settings) -> N
     with pytest.raises(StoreUnusable, match="can't be compared") as caught:
         await check_agreement(away)
     assert not caught.value.reachable
+
+
+@pytest.mark.parametrize(("unanswered", "told"), [(2, True), (3, False)])
+async def test_a_store_that_is_slow_for_a_moment_ends_no_comparison(
+    settings: Settings, agent: str, monkeypatch: pytest.MonkeyPatch, *, unanswered: int, told: bool
+) -> None:
+    monkeypatch.setattr("consumers.calls._PAUSE_SECONDS", 0)
+    await enqueue(settings, (create(agent, "one"), ALICE))
+    await converge(settings)
+    async with (
+        FaultProxy(settings.temporal_address) as temporal,
+        FaultProxy(settings.spicedb_endpoint) as spicedb,
+    ):
+        through = {"temporal_address": temporal.address, "spicedb_endpoint": spicedb.address}
+        slow = settings.model_copy(update=through)
+        for proxy, read in ((temporal, "ListSchedules"), (spicedb, "ReadRelationships")):
+            proxy.fail(read, status=grpc.StatusCode.DEADLINE_EXCEEDED, times=unanswered)
+        if told:
+            assert (await check_agreement(slow, prefix=agent)).live == 1
+        else:
+            with pytest.raises(StoreUnusable, match="can't be compared"):
+                await check_agreement(slow, prefix=agent)

@@ -41,6 +41,7 @@ async def _time(stage: Stage) -> Result:
             async with worker_on(url, stores) as (worker, _):
                 await worker.run()
         settings = settings_of(stage, url)
+        await _come_to_rest(settings, prefix, schedules)
         ours, theirs = await in_turn(
             stage.scale.rounds,
             lambda: _audit(stage, settings, prefix, schedules),
@@ -74,11 +75,22 @@ async def _read(stage: Stage, settings: Settings, prefix: str, schedules: int) -
         async with grpc.aio.insecure_channel(settings.spicedb_endpoint) as channel:
             read = PermissionsServiceStub(channel).ReadRelationships(of_schedules, metadata=bearer)
             objects = {answer.relationship.resource.object_id async for answer in read}
-        client = await Client.connect(settings.temporal_address)
-        listed = {entry.id async for entry in await client.list_schedules() if entry.id.startswith(prefix)}
+        listed = await _listed(settings, prefix)
     check(len(objects) == schedules, f"SpiceDB has {len(objects)}")
     check(len(listed) == schedules, f"Temporal lists {len(listed)}")
     return reading.side(schedules)
+
+
+async def _listed(settings: Settings, prefix: str) -> set[str]:
+    client = await Client.connect(settings.temporal_address)
+    return {entry.id async for entry in await client.list_schedules() if entry.id.startswith(prefix)}
+
+
+async def _come_to_rest(settings: Settings, prefix: str, schedules: int) -> None:
+    """Wait until Temporal lists them all: an audit looks one by one at what the list doesn't show yet."""
+    async with asyncio.timeout(_MOST_SECONDS):
+        while len(await _listed(settings, prefix)) < schedules:  # noqa: ASYNC110 - it is the server that goes on
+            await asyncio.sleep(1.0)
 
 
 async def _memory(stage: Stage) -> Result:
