@@ -27,7 +27,7 @@ async def procrastinate(stage: Stage) -> list[Result]:
         mine.append(await _drain_ours(stage, intents, lanes))
         theirs.append(
             await _peer(
-                stage, "procrastinate", jobs=max(60, int(seconds * 400)), lanes=lanes, seconds=seconds
+                stage, "procrastinate", jobs=max(60, int(seconds * 1000)), lanes=lanes, seconds=seconds
             )
         )
     values = [our.rate / their["rate"] for our, their in zip(mine, theirs, strict=True)]
