@@ -35,7 +35,7 @@ demo: $(READY)
 	$(BIN)/outbox demo
 
 # Most tests wait for servers more than they compute; files go in their order, so that no long one is the last.
-PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
+PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 # WIRES=all: the traces on the Kafka wire, too, not only those that touch it.
 test: export TEST_WIRES := $(WIRES)

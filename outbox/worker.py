@@ -46,7 +46,7 @@ class WorkerOptions:
     policy: RetryPolicy
     poll_seconds: float = 0.5
     drain_seconds: float = 15.0
-    settle_batch_max: int = 500
+    settle_batch_max: int = 250
     until_idle: bool = False
 
 

@@ -26,7 +26,7 @@ BEGIN ATOMIC
     )
     SELECT e.id FROM ended e
      WHERE e.schedule_id NOT IN (SELECT n.schedule_id FROM needed n)
-       AND e.id NOT IN (SELECT p.intent_id FROM outbox.publications p)
+       AND NOT EXISTS (SELECT FROM outbox.publications p WHERE p.intent_id = e.id)
        AND NOT EXISTS (SELECT FROM outbox.lanes l
                         WHERE l.schedule_id = e.schedule_id AND l.live_intent = e.id);
 END;
@@ -82,7 +82,7 @@ BEGIN
         DELETE FROM outbox.lanes l USING looked d
          WHERE l.schedule_id = d.schedule_id AND l.live_intent IS NULL AND l.updated_at < older_than
            AND coalesce(l.hold_until < clock_timestamp(), true)
-           AND l.schedule_id NOT IN (SELECT q.schedule_id FROM outbox.queue q)
+           AND NOT EXISTS (SELECT FROM outbox.queue q WHERE q.schedule_id = l.schedule_id)
         RETURNING l.schedule_id
     )
     SELECT max(d.schedule_id), (SELECT count(*) FROM deleted) FROM looked d;

@@ -23,7 +23,7 @@ from tests.bench.measure import Result, Side, check
 from tests.bench.stage import Stage
 
 TIMING = Timing(lease=30.0, step_timeout=10.0, late_write=30.0)
-CONCURRENCY = 1000
+CONCURRENCY = 2000
 _BATCH = 1000
 _NO = Refused(ErrorCode.REFUSED, "a benchmark refuses everything")
 

@@ -16,7 +16,7 @@ from outbox.settlement import RetryPolicy, decide
 from outbox.store.engine import open_engine, rows
 from outbox.store.relay import Flow, RelayStore
 from outbox.store.work import WorkStore
-from tests.store.conftest import TIMING
+from tests.store.conftest import TIMING, Query
 
 BATCH = 100
 INTENTS = 600
@@ -114,3 +114,30 @@ async def test_what_a_step_reads(
     done = await drain(take, store)
     assert done >= 2 * INTENTS
     assert (await reads(engine) - begun) / done < READS_OF_A_STEP
+
+
+@pytest.mark.parametrize("before", ["new", "empty"])
+async def test_what_publishing_an_event_reads(
+    database: str, engine: AsyncEngine, agent: str, query: Query, before: str
+) -> None:
+    relay = RelayStore(engine, Flow(dict.fromkeys(CREDIT, INTENTS), BATCH, 30.0, 1.0))
+    await query("UPDATE outbox.instance SET publishes = true")
+    if before == "empty":
+        await gather_statistics(database)
+        assert await publish(relay) == 0
+    await enqueue(database, agent, INTENTS, lanes=INTENTS)
+    while await relay.dispatch():
+        pass
+    begun = await reads(engine)
+    assert await publish(relay) == INTENTS
+    assert (await reads(engine) - begun) / INTENTS < READS_OF_A_STEP
+
+
+async def publish(relay: RelayStore) -> int:
+    count = 0
+    while True:
+        async with relay.publishing() as batch:
+            if not batch.events:
+                return count
+            await batch.strike(batch.events)
+            count += len(batch.events)
