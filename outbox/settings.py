@@ -174,7 +174,7 @@ class Settings(BaseSettings):
         "the log and in `outbox status`.",
     )
     settle_batch_max: Count = Field(
-        500, description="How many outcomes are settled in one transaction at most."
+        250, description="How many outcomes are settled in one transaction at most."
     )
     drain_seconds: Seconds = Field(
         15.0, description="How long a worker that was told to stop lets its steps finish."
