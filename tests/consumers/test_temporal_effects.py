@@ -388,6 +388,10 @@ class TestFaults:
             await temporal_effects.apply(dispatch(DELETE))
         async with temporal.outage():
             outcome = await temporal_effects.apply(dispatch(CREATE))
+            while connected and isinstance(outcome, Unknown):
+                # It went to the connection that was lost, and nobody had noticed: in doubt, as it must be.
+                assert outcome.code is ErrorCode.CONNECTION_LOST
+                outcome = await temporal_effects.apply(dispatch(CREATE))
         assert isinstance(outcome, Transient)
         assert outcome.code is ErrorCode.UNREACHABLE
 
