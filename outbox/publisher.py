@@ -1,13 +1,13 @@
 """The publisher: events go from Postgres to a public topic, for other systems to follow."""
 
 import asyncio
-import contextlib
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from outbox.kafka.cloudevents import record
 from outbox.kafka.producer import Producer
+from outbox.rest import Rest
 from outbox.store.engine import is_passing
 from outbox.store.relay import Publication, Publishing, RelayStore
 
@@ -31,12 +31,14 @@ class Publisher:
         self._producer = producer
         self._prefix = prefix
         self._poll_seconds = poll_seconds
+        self._idle = Rest()
         self._stopping = asyncio.Event()
         self.published = 0
 
     def stop(self) -> None:
         """Publish what is there now and return from ``run``."""
         self._stopping.set()
+        self._idle.stir()
 
     async def run(self) -> None:
         """Publish until stopped.
@@ -54,12 +56,12 @@ class Publisher:
                 if not is_passing(error):
                     raise
                 log.warning("publisher.postponed", error=type(error.orig).__name__)
-                await self._rest(_AWAY_SECONDS)
+                await self._idle.wait(_AWAY_SECONDS)
                 continue
             if more:
                 last = False
             elif not last:
-                await self._rest(self._poll_seconds)
+                await self._idle.wait(self._poll_seconds)
 
     async def _round(self) -> bool:
         """Publish one batch; returns whether all of it went out and there may be more."""
@@ -82,11 +84,6 @@ class Publisher:
             await batch.strike(arrived)
             self.published += len(arrived)
         return {one.schedule_id for one, ok in zip(wave, sent, strict=True) if not ok}
-
-    async def _rest(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
 
 
 def _first_of_each_lane(events: list[Publication]) -> tuple[list[Publication], list[Publication]]:

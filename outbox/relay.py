@@ -58,11 +58,10 @@ class Relay:
         Raises:
             DBAPIError: Postgres answers that it can't be used (not migrated, not allowed).
         """
-        outbox: UUID | None = None
         while not self._stopping.is_set():
             self._idle.forget()
             try:
-                outbox = outbox or await self._store.instance()
+                outbox = await self._store.instance()
                 # Nothing is dispatched to a broker that is away: it would only have to be recalled.
                 sent = await self._relay(outbox) if await self._producer.ready() else 0
             except DBAPIError as error:

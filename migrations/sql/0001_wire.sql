@@ -77,7 +77,10 @@ $$;
 
 -- Give back dispatched steps that could not be published: they are due again at once. Returns how many.
 CREATE FUNCTION outbox.recall(dispatches jsonb) RETURNS integer
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 DECLARE
     given_back uuid[] := outbox.lock_dispatched(dispatches);
@@ -91,8 +94,6 @@ $$;
 -- Lock the steps that are still dispatched under these lease numbers, in the order of their ids.
 CREATE FUNCTION outbox.lock_dispatched(dispatches jsonb) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 DECLARE
     dispatched CONSTANT text := 'dispatched';

@@ -9,7 +9,9 @@
 --   * a row is looked up by = ANY (ARRAY[key]): as =, but no reason to read an index from end to end in a join;
 --   * where a row is looked up, its place or state is compared with a constant of the function. With a literal,
 --     the partial index of all rows that are in that state would do, too;
---   * heads are found by their lane through place, and by their time through state: an index for each.
+--   * heads are found by their lane through place, and by their time through state: an index for each;
+--   * what is called from outside leaves the planner no other way than indexes. What these functions call is
+--     planned under the settings that they have made.
 
 -- Where a claim starts to look: whatever lies before is gone. Row versions that are gone are passed over again by
 -- every look until they are vacuumed, and none can be while some transaction, anywhere, is older than them.
@@ -86,9 +88,6 @@ CREATE FUNCTION outbox.choose(
 RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
--- The tables change too fast for their statistics: the indexes are right at any size.
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE

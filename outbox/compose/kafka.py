@@ -79,13 +79,19 @@ async def open_publisher(settings: Settings) -> AsyncIterator[Publisher]:
 @asynccontextmanager
 async def publishing(settings: Settings) -> AsyncIterator[None]:
     """Inside, events are published; at the end, what is there still is."""
-    async with open_publisher(settings) as publisher:
-        running = asyncio.create_task(publisher.run(), name="outbox-publisher")
-        try:
-            yield
-        finally:
-            publisher.stop()
-            await running
+    async with open_publisher(settings) as publisher, running(publisher):
+        yield
+
+
+@asynccontextmanager
+async def running(loop: Relay | Publisher) -> AsyncIterator[None]:
+    """Inside, a relay or a publisher is at work; at the end it finishes what it has begun."""
+    task = asyncio.create_task(loop.run(), name=f"outbox-{type(loop).__name__.lower()}")
+    try:
+        yield
+    finally:
+        loop.stop()
+        await task
 
 
 @asynccontextmanager

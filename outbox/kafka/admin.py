@@ -146,14 +146,11 @@ def group_lags(options: Mapping[str, Any], group: str, topics: Sequence[str]) ->
             for topic in described
         }
         everything = [one for found in partitions.values() for one in found]
-        ends = (
-            client.list_partition_offsets(dict.fromkeys(everything, OffsetSpec.LATEST)) if everything else {}
-        )
-        starts = (
-            client.list_partition_offsets(dict.fromkeys(everything, OffsetSpec.EARLIEST))
-            if everything
-            else {}
-        )
+
+        def offsets(spec: OffsetSpec) -> dict[Any, Any]:
+            return client.list_partition_offsets(dict.fromkeys(everything, spec)) if everything else {}
+
+        ends, starts = offsets(OffsetSpec.LATEST), offsets(OffsetSpec.EARLIEST)
         committed, members = _group(client, group)
 
         def behind(one: Any) -> int:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 from uuid import UUID
 
 import orjson
@@ -11,12 +12,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from outbox.flow import Consumer, EventType, Kind
-from outbox.store.engine import transaction
+from outbox.store.engine import rows, transaction
 
-_DISPATCH = text("""
+_DISPATCH: LiteralString = """
     SELECT * FROM outbox.dispatch(
-        CAST(:bounds AS jsonb), :most, CAST(:rates AS jsonb), :dispatch_seconds, :late_write)
-""")
+        %(bounds)s::jsonb, %(most)s, %(rates)s::jsonb, %(dispatch_seconds)s, %(late_write)s)
+"""
 _RECALL = text("SELECT outbox.recall(CAST(:dispatches AS jsonb))")
 _INSTANCE = text("SELECT id FROM outbox.instance")
 _UNPUBLISHED = text("SELECT * FROM outbox.unpublished(:most)")
@@ -80,12 +81,15 @@ class RelayStore:
     ) -> None:
         self._engine = engine
         self._flow = flow
+        self._instance: UUID | None = None
         self._bounds = orjson.dumps({name.value: bound for name, bound in flow.bounds.items()}).decode()
         self._rates = orjson.dumps({name.value: rate for name, rate in (rates or {}).items()}).decode()
 
     async def instance(self) -> UUID:
-        """The id of this outbox."""
-        return await instance(self._engine)
+        """The id of this outbox; Postgres is asked once."""
+        if self._instance is None:
+            self._instance = await instance(self._engine)
+        return self._instance
 
     async def dispatch(self) -> list[Dispatched]:
         """Choose due steps and mark them as dispatched, within the bound."""
@@ -96,18 +100,16 @@ class RelayStore:
             "dispatch_seconds": self._flow.dispatch_seconds,
             "late_write": self._flow.late_write_seconds,
         }
-        async with self._engine.connect() as connection:
-            rows = await connection.execute(_DISPATCH, asked)
-            return [
-                Dispatched(
-                    row.intent_id,
-                    row.schedule_id,
-                    EventType(row.event_type),
-                    Consumer(row.consumer),
-                    row.lease_number,
-                )
-                for row in rows
-            ]
+        return [
+            Dispatched(
+                row["intent_id"],
+                row["schedule_id"],
+                EventType(row["event_type"]),
+                Consumer(row["consumer"]),
+                row["lease_number"],
+            )
+            for row in await rows(self._engine, _DISPATCH, asked)
+        ]
 
     async def recall(self, dispatches: Sequence[Dispatched]) -> None:
         """Make steps that could not be published due again; those that were taken all the same stay taken."""
@@ -119,8 +121,8 @@ class RelayStore:
     async def publishing(self) -> AsyncIterator["Publishing"]:
         """The next events, which no other publisher hands out until the context is left."""
         async with transaction(self._engine) as connection:
-            rows = await connection.execute(_UNPUBLISHED, {"most": self._flow.batch})
-            found = [_publication(dict(row)) for row in rows.mappings()]
+            answer = await connection.execute(_UNPUBLISHED, {"most": self._flow.batch})
+            found = [_publication(dict(row)) for row in answer.mappings()]
             yield Publishing(connection, found, full=len(found) == self._flow.batch)
 
 

@@ -17,7 +17,7 @@ import jsonschema
 import orjson
 import pytest
 
-from outbox.compose.kafka import flow
+from outbox.compose.kafka import flow, running
 from outbox.dispatch import Dispatch
 from outbox.errors import ErrorCode
 from outbox.flow import Consumer, EventType
@@ -63,12 +63,8 @@ async def publishing(settings: Settings, producer: Producer | None = None) -> As
         publisher = Publisher(
             RelayStore(engine, flow(settings)), found, prefix=settings.kafka_prefix, poll_seconds=0.02
         )
-        running = asyncio.create_task(publisher.run())
-        try:
+        async with running(publisher):
             yield publisher
-        finally:
-            publisher.stop()
-            await running
 
 
 async def drained(query: Query) -> None:

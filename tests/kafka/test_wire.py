@@ -9,7 +9,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from outbox.compose.kafka import create_topics, open_relay
+from outbox.compose.kafka import create_topics, open_relay, running
 from outbox.dispatch import Dispatch
 from outbox.flow import Consumer, EventType
 from outbox.kafka import names
@@ -295,13 +295,8 @@ async def test_a_relay_without_a_broker_dispatches_nothing(
 
 @asynccontextmanager
 async def relaying(settings: Settings) -> AsyncIterator[Relay]:
-    async with open_relay(settings) as relay:
-        running = asyncio.create_task(relay.run())
-        try:
-            yield relay
-        finally:
-            relay.stop()
-            await running
+    async with open_relay(settings) as relay, running(relay):
+        yield relay
 
 
 def test_names_of_topics_and_groups() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from outbox.compose.kafka import open_relay, open_source
+from outbox.compose.kafka import open_relay, open_source, running
 from outbox.dispatch import Dispatch
 from outbox.flow import Consumer
 from outbox.outcome import Done, Outcome
@@ -111,13 +111,12 @@ class Bench:
         settings = Settings.model_validate(
             self.topics | {"database_url": self._url, "poll_interval_seconds": poll_seconds}
         )
-        async with open_relay(settings) as relay, open_source(settings, engine, store, concurrency) as source:
-            relaying = asyncio.create_task(relay.run())
-            try:
-                yield source
-            finally:
-                relay.stop()
-                await relaying
+        async with (
+            open_relay(settings) as relay,
+            open_source(settings, engine, store, concurrency) as source,
+            running(relay),
+        ):
+            yield source
 
 
 @pytest.fixture(params=["direct", "kafka"])

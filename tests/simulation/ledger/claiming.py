@@ -64,15 +64,7 @@ class Claiming(Tables):
     def _expire(self, row: Row, moment: float) -> None:
         """The worker that held the step died or stalled; its call may have been applied."""
         self.attempts.append(
-            Event(
-                row.intent_id,
-                row.schedule_id,
-                row.event_type,
-                moment,
-                row.lease_number,
-                ErrorCode.LEASE_EXPIRED,
-                "the worker died or stalled",
-            )
+            Event.of_attempt(row, moment, ErrorCode.LEASE_EXPIRED, "the worker died or stalled")
         )
         row.strikes += 1
         row.unknown_until = latest(row.unknown_until, (row.deadline or 0.0) + self._timing.late_write)

@@ -70,17 +70,7 @@ class Settling(Claiming):
         row.error_code = row.error_message = row.failing_since = None
 
     def _postpone(self, row: Row, one: Settlement, moment: float) -> None:
-        self.attempts.append(
-            Event(
-                row.intent_id,
-                row.schedule_id,
-                row.event_type,
-                moment,
-                row.lease_number,
-                one.error_code,
-                one.error_message,
-            )
-        )
+        self.attempts.append(Event.of_attempt(row, moment, one.error_code, one.error_message))
         row.strikes += one.strike
         row.patience += one.delay_seconds if one.patient else 0.0
         row.error_code, row.error_message = one.error_code, one.error_message

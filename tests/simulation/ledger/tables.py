@@ -44,6 +44,13 @@ class Event:
     error_code: str | None = None
     error_message: str | None = None
 
+    @classmethod
+    def of_attempt(cls, row: "Row", at: float, error_code: str | None, error_message: str | None) -> "Event":
+        """A line of the attempts that did not settle their step."""
+        return cls(
+            row.intent_id, row.schedule_id, row.event_type, at, row.lease_number, error_code, error_message
+        )
+
 
 @dataclass(slots=True)
 class Row:
