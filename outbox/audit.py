@@ -107,15 +107,12 @@ async def examine(readers: Readers, names: Iterable[str], tally: Tally) -> Async
     Raises:
         Exception: whatever the readers raise.
     """
-    todo = list(names)
-    for at in range(0, len(todo), _LOOKS_AT_ONCE):
-        some = todo[at : at + _LOOKS_AT_ONCE]
-        for lane, findings in await _together(*(_look(readers, name) for name in some)):
-            if lane is not None:
-                _count_lane(tally, lane)
-            for finding in findings:
-                tally.count(finding)
-                yield finding
+    async for lane, findings in _looks(readers, list(names)):
+        if lane is not None:
+            _count_lane(tally, lane)
+        for finding in findings:
+            tally.count(finding)
+            yield finding
 
 
 Pair = tuple[Lane | None, str, Sight]
@@ -136,17 +133,17 @@ async def _compare_batch(readers: Readers, batch: list[Pair], tally: Tally) -> l
         if found and lane is not None:
             suspects[len(findings)] = name
         findings.append(found)
-    for at, confirmed in zip(suspects, await _confirm(readers, list(suspects.values())), strict=True):
+    looked = [confirmed async for _, confirmed in _looks(readers, list(suspects.values()))]
+    for at, confirmed in zip(suspects, looked, strict=True):
         findings[at] = confirmed
     return list(chain.from_iterable(findings))
 
 
-async def _confirm(readers: Readers, names: list[str]) -> list[list[Finding]]:
-    confirmed: list[list[Finding]] = []
+async def _looks(readers: Readers, names: list[str]) -> AsyncIterator[tuple[Lane | None, list[Finding]]]:
+    """Look at each, a few at once, in the order of the names."""
     for at in range(0, len(names), _LOOKS_AT_ONCE):
-        looks = (_look(readers, name) for name in names[at : at + _LOOKS_AT_ONCE])
-        confirmed += [findings for _, findings in await _together(*looks)]
-    return confirmed
+        for found in await _together(*(_look(readers, name) for name in names[at : at + _LOOKS_AT_ONCE])):
+            yield found
 
 
 async def _look(readers: Readers, name: str) -> tuple[Lane | None, list[Finding]]:
