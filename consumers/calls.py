@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Self, TypeVar
 
 from outbox import clock
-from outbox.dispatch import Dispatch
 from outbox.errors import ErrorCode
-from outbox.outcome import Failure, Misconfigured, Refused, Transient, Unknown
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Failure, Misconfigured, Refused, Transient, Unknown
 
 ACCOUNT_HEADER = "x-account-id"
 TRACE_HEADERS = ("traceparent", "tracestate")

@@ -12,14 +12,14 @@ from uuid import UUID
 
 import structlog
 
-from consumers.authz import AuthzEffects
+from consumers.authz.effects import AuthzEffects
 from consumers.calls import StoreFailure, undecided
-from consumers.temporal import TemporalEffects
-from consumers.temporal_client import Found
-from outbox.dispatch import Dispatch
+from consumers.temporal.client import Found
+from consumers.temporal.effects import TemporalEffects
 from outbox.errors import ErrorCode
-from outbox.flow import Effect, EventType, Kind, Live
-from outbox.outcome import Conflict, Done, Outcome
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Conflict, Done, Outcome
+from outbox.flow.table import Effect, EventType, Kind, Live
 
 _log = structlog.get_logger()
 
@@ -102,8 +102,8 @@ class RepairEffects:
         if not isinstance(cleared, Done | Conflict):
             return cleared
         gone = replace(dispatch, intent_id=live, event_type=EventType.COMPENSATION_REQUESTED)
-        buried = await self._authz.apply(gone)
-        return replace(buried, live=Live.CLEAR) if isinstance(buried, Done) else buried
+        retired = await self._authz.apply(gone)
+        return replace(retired, live=Live.CLEAR) if isinstance(retired, Done) else retired
 
     async def _clear(self, dispatch: Dispatch) -> Outcome:
         """Take the schedule away first, then its registration: the order of every delete."""

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from outbox.flow import Consumer
-from outbox.settlement import RetryPolicy
+from outbox.flow.settlement import RetryPolicy
+from outbox.flow.table import Consumer
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]

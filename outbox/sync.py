@@ -8,9 +8,9 @@ from psycopg.rows import tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from outbox.enqueue import PSYCOPG_STATEMENT, SQLALCHEMY_STATEMENT, Call, Item
-from outbox.intents import Intent
-from outbox.requests import CreateSchedule, DeleteSchedule, Entry, Principal
+from outbox.producer.enqueue import PSYCOPG_STATEMENT, SQLALCHEMY_STATEMENT, Call, Item
+from outbox.producer.intents import Intent
+from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal
 
 Caller = Session | Connection | psycopg.Connection[Any]
 """What carries an enqueue: SQLAlchemy's, or psycopg's own."""

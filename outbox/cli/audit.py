@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from outbox import compose
-from outbox.audit import Tally
+from outbox.audit.drift import Drift, Fix
+from outbox.audit.sweep import Tally
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
-from outbox.drift import Drift, Fix
 from outbox.store.engine import open_engine
 from outbox.store.operate import OperateStore
 
@@ -52,7 +52,7 @@ async def audit(
     async with open_engine(settings.database_url.get_secret_value()) as engine, _progress(tally):
         request = _Requests(OperateStore(engine), repairs=repair, adopts=adopt and yes)
         ids = [schedule] if schedule else None
-        async for finding in compose.agreement.findings(settings, tally, ids=ids):
+        async for finding in compose.audit.findings(settings, tally, ids=ids):
             if isinstance(finding, Drift):
                 _show(finding, as_json=as_json)
                 asked += adopt and finding.fix is Fix.ADOPT

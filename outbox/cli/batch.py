@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, err, out, print_json
-from outbox.enqueue import enqueue_many
 from outbox.errors import IdempotencyConflict, InvalidRequest
-from outbox.intents import Intent
-from outbox.requests import Entry, parse
+from outbox.producer.enqueue import enqueue_many
+from outbox.producer.intents import Intent
+from outbox.producer.requests import Entry, parse
 from outbox.store.engine import open_engine, transaction
 
 _CHUNK = 1000

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from outbox.cli.batch import enqueue_file
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
-from outbox.enqueue import enqueue_create, enqueue_delete
-from outbox.intents import Intent, IntentResult
-from outbox.requests import CreateSchedule, Entry, parse
+from outbox.producer.enqueue import enqueue_create, enqueue_delete
+from outbox.producer.intents import Intent, IntentResult
+from outbox.producer.requests import CreateSchedule, Entry, parse
+from outbox.producer.waiting import wait as wait_for
 from outbox.store.engine import open_engine, transaction
-from outbox.waiting import wait as wait_for
 
 Agent = Annotated[str | None, typer.Argument(help="The agent's id.")]
 Name = Annotated[str | None, typer.Argument(help="The schedule's name: 1 to 64 of a-z 0-9 -.")]
@@ -80,7 +80,7 @@ async def create(
             )
         await enqueue_file(source, keep_going=keep_going, as_json=as_json)
         return
-    wish: dict[str, Any] = {
+    request: dict[str, Any] = {
         "kind": "create",
         "agent_id": agent,
         "name": name,
@@ -91,8 +91,8 @@ async def create(
         "workflow_params": _params(params),
         "paused": paused,
     }
-    wish |= _envelope(user, service_account, account, idempotency_key)
-    await _enqueue_one(wish, wait=timeout_seconds if wait else None, as_json=as_json)
+    request |= _envelope(user, service_account, account, idempotency_key)
+    await _enqueue_one(request, wait=timeout_seconds if wait else None, as_json=as_json)
 
 
 @command
@@ -109,9 +109,9 @@ async def delete(
     as_json: Json = False,
 ) -> None:
     """Enqueue the deletion of a schedule."""
-    wish: dict[str, Any] = {"kind": "delete", "agent_id": agent, "name": name}
-    wish |= _envelope(user, service_account, account, idempotency_key)
-    await _enqueue_one(wish, wait=timeout_seconds if wait else None, as_json=as_json)
+    request: dict[str, Any] = {"kind": "delete", "agent_id": agent, "name": name}
+    request |= _envelope(user, service_account, account, idempotency_key)
+    await _enqueue_one(request, wait=timeout_seconds if wait else None, as_json=as_json)
 
 
 def _params(text: str | None) -> Any:
@@ -137,9 +137,9 @@ async def _enqueue(connection: AsyncConnection, entry: Entry) -> Intent:
     return await enqueue_delete(connection, entry.request, principal=principal, idempotency_key=key)
 
 
-async def _enqueue_one(wish: dict[str, Any], *, wait: float | None, as_json: bool) -> None:
+async def _enqueue_one(request: dict[str, Any], *, wait: float | None, as_json: bool) -> None:
     """Enqueue one request and, if asked, wait so many seconds for its outcome."""
-    entry: Entry = parse(wish)
+    entry: Entry = parse(request)
     url = load_settings().database_url.get_secret_value()
     async with open_engine(url) as engine:
         async with transaction(engine) as connection:

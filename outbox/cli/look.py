@@ -12,12 +12,12 @@ from outbox import compose
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json
 from outbox.cli.when import moment
-from outbox.flow import Status
+from outbox.flow.table import Status
 from outbox.settings import Wire
 from outbox.store.engine import open_engine
 from outbox.store.reads import ReadStore
 from outbox.store.relay import instance
-from outbox.why import waits_because
+from outbox.store.why import waits_because
 
 _COLOURS = {"succeeded": "green", "failed": "red", "parked": "yellow", "pending": "blue"}
 

@@ -12,7 +12,7 @@ from outbox import compose
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
 from outbox.cli.when import moment
-from outbox.flow import Status
+from outbox.flow.table import Status
 from outbox.store.engine import open_engine
 from outbox.store.operate import Answer, OperateStore
 

@@ -14,7 +14,7 @@ import typer
 from outbox import compose
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, Json, command, print_json
-from outbox.flow import Consumer
+from outbox.flow.table import Consumer
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ async def run(
     if settings.failpoints:
         _arm(settings.failpoints)
     await compose.checks.require_ready(settings, consumer)
-    audits = compose.rounds.auditing(settings) if not (consumer or until_idle) else nullcontext()
+    audits = compose.continuous_audit.auditing(settings) if not (consumer or until_idle) else nullcontext()
     async with compose.worker.open_worker(settings, only=consumer, until_idle=until_idle) as worker, audits:
         _stop_on_signals("worker", worker.stop, settings.drain_seconds + _GRACE_SECONDS)
         log.info("worker.started", serves=only or "authz, temporal", wire=settings.wire.value)

@@ -9,9 +9,29 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from outbox.compose import agreement, checks, database, foreign, kafka, retention, rounds, schema, worker
+    from outbox.compose import (
+        audit,
+        checks,
+        continuous_audit,
+        database,
+        foreign,
+        kafka,
+        retention,
+        schema,
+        worker,
+    )
 
-__all__ = ["agreement", "checks", "database", "foreign", "kafka", "retention", "rounds", "schema", "worker"]
+__all__ = [
+    "audit",
+    "checks",
+    "continuous_audit",
+    "database",
+    "foreign",
+    "kafka",
+    "retention",
+    "schema",
+    "worker",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from consumers import authz_schema
+from consumers.authz import schema as authz_schema
 from consumers.calls import Call, StoreFailure
 from outbox.compose.clients import authz_client, temporal_client
 from outbox.errors import ErrorCode, StoreUnusable
-from outbox.flow import Consumer
+from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
 from outbox.store import migrations
 from outbox.store.engine import open_engine

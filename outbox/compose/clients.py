@@ -3,8 +3,8 @@
 import importlib
 from typing import Any
 
-from consumers.authz_client import AuthzClient
-from consumers.temporal_client import TemporalClient
+from consumers.authz.client import AuthzClient
+from consumers.temporal.client import TemporalClient
 from outbox.settings import Settings
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from uuid import uuid4
 
-from consumers import authz_reads, temporal_reads
-from consumers.authz_client import Tuple
-from consumers.authz_names import AGENT, OWNER, PARENT_AGENT, SCHEDULE, USER, agent_of
+from consumers.authz import reads as authz_reads
+from consumers.authz.client import Tuple
+from consumers.authz.names import AGENT, OWNER, PARENT_AGENT, SCHEDULE, USER, agent_of
 from consumers.calls import Call
+from consumers.temporal import reads as temporal_reads
 from outbox.compose.clients import authz_client, temporal_client
-from outbox.dispatch import Dispatch
-from outbox.flow import EventType, Kind
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.table import EventType, Kind
 from outbox.settings import Settings
 
 _SECONDS = 10.0

@@ -10,18 +10,18 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox.errors import StoreUnusable
-from outbox.flow import Consumer
+from outbox.flow.table import Consumer
 from outbox.kafka import admin
 from outbox.kafka.connection import Cluster
 from outbox.kafka.names import dispatch_topic, events_topic, worker_group
 from outbox.kafka.producer import Producer
+from outbox.kafka.publisher import Publisher
+from outbox.kafka.relay import Relay
 from outbox.kafka.source import KafkaSource
-from outbox.publisher import Publisher
-from outbox.relay import Relay
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
+from outbox.store.notifier import Notifier
 from outbox.store.relay import Flow, RelayStore, instance
-from outbox.store.wakeups import Wakeups
 from outbox.store.work import WorkStore
 
 _HOUR_MS = 3_600_000
@@ -59,10 +59,10 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     """A relay, with its connections."""
     cluster = Cluster.of(settings)
     url = settings.database_url.get_secret_value()
-    async with open_engine(url) as engine, Wakeups(url) as wakeups, Producer(cluster.options) as producer:
+    async with open_engine(url) as engine, Notifier(url) as notifier, Producer(cluster.options) as producer:
         store = RelayStore(engine, flow(settings), settings.rates)
         yield Relay(
-            store, producer, wakeups, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds
+            store, producer, notifier, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds
         )
 
 

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
-from consumers.authz_client import AuthzClient
-from consumers.authz_shapes import mark_of
+from consumers.authz.client import AuthzClient
+from consumers.authz.relationships import mark_of
 from consumers.calls import Call, StoreFailure
-from outbox.compose.agreement import unusable
+from outbox.compose.audit import unusable
 from outbox.compose.clients import authz_client
 from outbox.settings import Settings
 from outbox.store.engine import open_engine

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from consumers import authz_schema
-from consumers.authz_client import AuthzClient
-from consumers.authz_schema import Applied, Problem, required
+from consumers.authz import schema as authz_schema
+from consumers.authz.client import AuthzClient
+from consumers.authz.schema import Applied, Problem, required
 from consumers.calls import StoreFailure
 from outbox.compose.clients import authz_client
 from outbox.errors import ErrorCode, StoreUnusable

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from consumers import authz_reads
-from outbox.agreement import Sight
-from outbox.compose.agreement import open_all
+from consumers.authz import reads as authz_reads
+from outbox.audit.comparison import Observed
+from outbox.compose.audit import open_all
 from outbox.settings import Settings
 
 _SECONDS = 30.0
@@ -17,7 +17,7 @@ _AT_ONCE = 16
 class Snapshot:
     """Both stores: what is under each name, and all intents that are marked as ended."""
 
-    sights: Mapping[str, Sight]
+    observed: Mapping[str, Observed]
     ended: frozenset[str]
 
 
@@ -30,10 +30,10 @@ async def take_snapshot(settings: Settings, names: Collection[str]) -> Snapshot:
     gate = asyncio.Semaphore(_AT_ONCE)
     async with open_all(settings) as stores:
 
-        async def read(name: str) -> tuple[str, Sight]:
+        async def read(name: str) -> tuple[str, Observed]:
             async with gate:
-                return name, await stores.sight(name)
+                return name, await stores.observed(name)
 
-        sights = dict(await asyncio.gather(*map(read, names)))
+        observed = dict(await asyncio.gather(*map(read, names)))
         ended = [stamp async for stamp in authz_reads.read_ended(stores.authz, seconds=_SECONDS)]
-    return Snapshot(sights, frozenset(ended))
+    return Snapshot(observed, frozenset(ended))

@@ -5,18 +5,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from consumers.authz import AuthzEffects
+from consumers.authz.effects import AuthzEffects
 from consumers.repair import RepairEffects
-from consumers.temporal import TemporalEffects
+from consumers.temporal.effects import TemporalEffects
 from outbox.compose.clients import authz_client, temporal_client
-from outbox.dispatch import Effects
-from outbox.flow import Consumer
+from outbox.flow.dispatch import Effects
+from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
-from outbox.source import DirectSource, Source
 from outbox.store.engine import open_engine
-from outbox.store.wakeups import Wakeups
+from outbox.store.notifier import Notifier
 from outbox.store.work import Timing, WorkStore
-from outbox.worker import Worker, WorkerOptions
+from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.source import DirectSource, Source
 
 
 @asynccontextmanager
@@ -67,8 +67,8 @@ async def _source(
             from outbox.compose.kafka import publishing  # noqa: PLC0415
 
             await around.enter_async_context(publishing(settings))
-        wakeups = Wakeups(settings.database_url.get_secret_value())
-        yield DirectSource(store, await around.enter_async_context(wakeups))
+        notifier = Notifier(settings.database_url.get_secret_value())
+        yield DirectSource(store, await around.enter_async_context(notifier))
 
 
 @asynccontextmanager

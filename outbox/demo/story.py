@@ -16,7 +16,7 @@ from outbox.demo.view import View
 from outbox.demo.watch import Snapshot, look, news
 from outbox.demo.workers import DemoFailed, Workers
 from outbox.demo.workload import Case, Planned, Workload
-from outbox.enqueue import enqueue_many
+from outbox.producer.enqueue import enqueue_many
 from outbox.settings import Settings
 from outbox.store.engine import open_engine, transaction
 from outbox.store.progress import ProgressStore
@@ -116,7 +116,7 @@ class Story:
         """Wait until the lanes that had an attempt without an answer have been verified."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
-            report = await compose.agreement.check_agreement(self.settings)
+            report = await compose.audit.compare_stores(self.settings)
             if not report.busy:
                 return
             self.workers.check()
@@ -212,7 +212,7 @@ class Story:
     async def _judge(self, last: Snapshot, strangers: dict[str, object]) -> Verdict:
         endings = [ending(row, self._cases[row["id"]]) for row in last.intents]
         names = {one.schedule_id for one in endings}
-        report = await compose.agreement.check_agreement(self.settings)
+        report = await compose.audit.compare_stores(self.settings)
         after = await self._strangers()
         untouched = {name: after[name] == was for name, was in strangers.items()}
         return judge(endings, report, untouched, run=names | strangers.keys())

@@ -92,7 +92,7 @@ def hints(verdict: Verdict, workload: Workload) -> Iterator[tuple[str, str]]:
     yield "outbox intents --status failed", "what failed, and why"
     yield (
         f"outbox create {agent} {name}-2 --workflow W --task-queue agents --interval 3600 --user alice",
-        "a wish of your own, committed; it waits for a worker",
+        "a request of your own, committed; it waits for a worker",
     )
     yield f"outbox show {agent}--{name}-2", "why it waits"
     yield "outbox run --until-idle", "a worker, until nothing is left to do"

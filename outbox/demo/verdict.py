@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from outbox.audit.drift import Drift, Report
 from outbox.demo.workload import Case
-from outbox.drift import Drift, Report
 
 
 @dataclass(frozen=True, slots=True)

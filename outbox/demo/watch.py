@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from outbox.flow import Status
+from outbox.flow.table import Status
 from outbox.store.progress import ProgressStore
-from outbox.why import STORES
+from outbox.store.why import STORES
 
 _ENDED = frozenset({Status.SUCCEEDED, Status.FAILED})
 STATES = {

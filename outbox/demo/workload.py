@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from outbox.errors import ErrorCode
-from outbox.flow import EventType
-from outbox.requests import CreateSchedule, DeleteSchedule, Entry, Principal
+from outbox.flow.table import EventType
+from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal
 
 
 @dataclass(frozen=True, slots=True)

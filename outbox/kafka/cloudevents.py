@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from outbox.flow import TERMINALS
+from outbox.flow.table import TERMINALS
 from outbox.kafka.names import events_topic
 from outbox.kafka.producer import Record
 from outbox.store.relay import Publication

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from outbox.flow import STEPS, Consumer, EventType
+from outbox.flow.table import STEPS, Consumer, EventType
 
 VERSION = 1
 MAX_BYTES = 1024

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from outbox.flow import Consumer
+from outbox.flow.table import Consumer
 from outbox.kafka.envelope import Envelope
 
 Partition = tuple[str, int]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from outbox.flow import Consumer
+from outbox.flow.table import Consumer
 
 
 def dispatch_topic(prefix: str, consumer: Consumer) -> str:

@@ -9,14 +9,14 @@ from uuid import UUID
 
 import structlog
 
-from outbox.dispatch import Dispatch
-from outbox.flow import Consumer
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.table import Consumer
 from outbox.kafka.connection import Cluster
 from outbox.kafka.consumer import GroupMember
 from outbox.kafka.envelope import BadRecordError, decode
 from outbox.kafka.inbox import Inbox, Partition, Received
 from outbox.kafka.names import dispatch_topics, worker_group
-from outbox.rest import Rest
+from outbox.worker.wake import WakeSignal
 
 _INBOX_LEAST = 500
 
@@ -65,12 +65,12 @@ class KafkaSource:
             self._read,
             group=worker_group(cluster.prefix, outbox),
         )
-        self._rest = Rest()
+        self._wake = WakeSignal()
         self.dropped: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._member.on_news = lambda: _tell(loop, self._rest)
+        self._member.on_news = lambda: _tell(loop, self._wake)
         self._member.start()
         return self
 
@@ -79,7 +79,7 @@ class KafkaSource:
 
     async def take(self, credit: Mapping[Consumer, int]) -> list[Dispatch]:
         """Take what has been received and still stands in Postgres, at most so many of each consumer."""
-        self._rest.forget()
+        self._wake.clear()
         if self._member.failure:
             raise self._member.failure
         left = Counter(credit)
@@ -106,15 +106,15 @@ class KafkaSource:
         self._inbox.done(one for one in waiting if not one.envelope or one.envelope.name not in standing)
         self.dropped["stale"] += sum(one not in standing for one in named)
 
-    async def rest(self, seconds: float) -> None:
-        """Wait for records, a stir, or the time."""
-        await self._rest.wait(seconds)
+    async def wait_for_work(self, seconds: float) -> None:
+        """Wait for records, a wake-up, or the time."""
+        await self._wake.wait(seconds)
 
-    def stir(self) -> None:
-        """End the rest under way, or the next one."""
-        self._rest.stir()
+    def wake(self) -> None:
+        """End the wait under way, or the next one."""
+        self._wake.set()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Leave the group: what waits here is delivered to the others at once."""
         self._member.leave()
 
@@ -144,7 +144,7 @@ def _names(records: Collection[Received]) -> list[tuple[UUID, int]]:
     return [one.envelope.name for one in records if one.envelope]
 
 
-def _tell(loop: asyncio.AbstractEventLoop, rest: Rest) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, wake: WakeSignal) -> None:
     # The loop may have ended while the thread was still at it.
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(rest.stir)
+        loop.call_soon_threadsafe(wake.set)

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from outbox.flow import Status
+from outbox.flow.table import Status
 
 # The newest of each chain, oldest first, so that lanes are replayed in their order.
 _REPLAYABLE = text("""

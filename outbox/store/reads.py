@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from outbox.flow import Status
+from outbox.flow.table import Status
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from outbox.flow import Consumer, EventType, Kind
+from outbox.flow.table import Consumer, EventType, Kind
 from outbox.store.engine import rows, transaction
 
 _DISPATCH: LiteralString = """
@@ -139,7 +139,7 @@ class Publishing:
         self.events = events
         self.full = full
 
-    async def strike(self, events: Sequence[Publication]) -> None:
+    async def mark_published(self, events: Sequence[Publication]) -> None:
         """Strike these off the list: they have been published."""
         await self._connection.execute(_PUBLISHED, {"ids": [one.id for one in events]})
 

@@ -9,10 +9,10 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox import clock
-from outbox.dispatch import Cause, Creator, Dispatch, Standing
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer, EventType, Kind
-from outbox.settlement import Settlement
+from outbox.flow.dispatch import Cause, Creator, Dispatch, Standing
+from outbox.flow.settlement import Settlement
+from outbox.flow.table import Consumer, EventType, Kind
 from outbox.store.engine import rows
 
 _CLAIM: LiteralString = """

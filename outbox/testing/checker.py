@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby, pairwise
 
-from outbox.flow import REQUESTED, STEPS, TERMINALS, EventType, Kind, Live
+from outbox.flow.table import REQUESTED, STEPS, TERMINALS, EventType, Kind, Live
 from outbox.testing.records import STAMP, Event, Intent, Ledger, Pending, Scheduled, Stores, registration
 
 

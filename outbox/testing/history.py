@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from outbox.compose.snapshot import take_snapshot
-from outbox.dispatch import Creator
-from outbox.flow import EventType, Kind
+from outbox.flow.dispatch import Creator
+from outbox.flow.table import EventType, Kind
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.history import HistoryStore, Row
@@ -118,8 +118,8 @@ async def read_stores(settings: Settings, names: Collection[str]) -> Stores:
         StoreUnusable: a store can't be read.
     """
     found = await take_snapshot(settings, names)
-    held = {name: sight.holding.relationships for name, sight in found.sights.items()}
-    schedules = {name: sight.schedule for name, sight in found.sights.items()}
+    held = {name: observed.holding.relationships for name, observed in found.observed.items()}
+    schedules = {name: observed.schedule for name, observed in found.observed.items()}
     return Stores(
         relationships={name: words for name, words in held.items() if words},
         schedules={name: Scheduled(one.stamp) for name, one in schedules.items() if one},

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from outbox.flow import EventType, Kind
+from outbox.flow.table import EventType, Kind
 
 STAMP = "registered_by@outbox_intent:"
 """How a relationship that is a stamp begins, as ``relation@type:id``."""

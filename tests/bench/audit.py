@@ -12,14 +12,14 @@ from authzed.api.v1.permission_service_pb2_grpc import PermissionsServiceStub
 from temporalio.client import Client
 
 import outbox
-from outbox.audit import Tally, survey
-from outbox.compose.agreement import check_agreement
+from outbox.audit.sweep import Tally, survey
+from outbox.compose.audit import compare_stores
 from outbox.settings import Settings
-from tests.agreement.test_audit import Many
+from tests.audit.test_audit import Many
 from tests.bench.intake import OWNER
 from tests.bench.measure import Result, Side, check, in_turn, middle, peak_memory
 from tests.bench.stage import Stage
-from tests.bench.stores import real_stores, settings_of, wishes, worker_on
+from tests.bench.stores import entries, real_stores, settings_of, worker_on
 
 _MOST_SECONDS = 600
 
@@ -31,7 +31,7 @@ async def agreement(stage: Stage) -> list[Result]:
 
 async def _time(stage: Stage) -> Result:
     schedules = stage.scale.of(5000, least=5)
-    asked = wishes(schedules)
+    asked = entries(schedules)
     prefix = asked[0].schedule_id.partition("--")[0]
     with stage.database() as url:
         async with real_stores(stage) as stores:
@@ -55,7 +55,7 @@ async def _time(stage: Stage) -> Result:
 
 async def _audit(stage: Stage, settings: Settings, prefix: str, schedules: int) -> Side:
     with stage.meter() as reading:
-        report = await check_agreement(settings, prefix=prefix)
+        report = await compare_stores(settings, prefix=prefix)
     check(report.live == schedules and not report.drifts, f"{report.live} live, {len(report.drifts)} drifts")
     return reading.side(schedules)
 

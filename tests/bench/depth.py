@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer
-from outbox.outcome import Refused
-from outbox.settlement import RetryPolicy, decide
+from outbox.flow.outcome import Refused
+from outbox.flow.settlement import RetryPolicy, decide
+from outbox.flow.table import Consumer
 from outbox.store.engine import open_engine
 from outbox.store.work import WorkStore
 from tests.bench.draining import TIMING, fill

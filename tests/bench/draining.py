@@ -8,16 +8,16 @@ from unittest import mock
 import psycopg
 
 import outbox
-from outbox.dispatch import Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer
-from outbox.outcome import Outcome, Refused
-from outbox.settlement import RetryPolicy
-from outbox.source import DirectSource
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Outcome, Refused
+from outbox.flow.settlement import RetryPolicy
+from outbox.flow.table import Consumer
 from outbox.store.engine import open_engine
-from outbox.store.wakeups import Wakeups
+from outbox.store.notifier import Notifier
 from outbox.store.work import Timing, WorkStore
-from outbox.worker import Worker, WorkerOptions
+from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.source import DirectSource
 from tests.bench.intake import OWNER
 from tests.bench.measure import Result, Side, check
 from tests.bench.stage import Stage
@@ -50,7 +50,7 @@ class NoEffects:
 
 async def fill(url: str, intents: int, lanes: int, *, prefix: str = "lane", params: Any = None) -> None:
     """Enqueue creates, the n-th of a lane with the interval n, so that the order can be told."""
-    wishes = [
+    entries = [
         outbox.CreateSchedule(
             agent_id="agent",
             name=f"{prefix}-{place % lanes}",
@@ -63,7 +63,7 @@ async def fill(url: str, intents: int, lanes: int, *, prefix: str = "lane", para
     ]
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as line:
         for begin in range(0, intents, _BATCH):
-            await outbox.enqueue_many(line, [(wish, OWNER) for wish in wishes[begin : begin + _BATCH]])
+            await outbox.enqueue_many(line, [(entry, OWNER) for entry in entries[begin : begin + _BATCH]])
 
 
 @asynccontextmanager
@@ -75,9 +75,9 @@ async def worker(
     options = WorkerOptions(
         concurrency=dict.fromkeys(serves, concurrency), policy=RetryPolicy(), until_idle=until_idle
     )
-    async with open_engine(url) as engine, Wakeups(url) as wakeups:
+    async with open_engine(url) as engine, Notifier(url) as notifier:
         store = WorkStore(engine, TIMING)
-        yield Worker(DirectSource(store, wakeups), store, serves, options)
+        yield Worker(DirectSource(store, notifier), store, serves, options)
 
 
 async def drain(stage: Stage, url: str, intents: int) -> Side:

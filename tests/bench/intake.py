@@ -19,7 +19,7 @@ _PLAIN = "CREATE TABLE plain (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY
 _numbers = itertools.count()
 
 
-def wish(number: int) -> outbox.CreateSchedule:
+def entry(number: int) -> outbox.CreateSchedule:
     """A request of about 400 bytes as JSON, as an application would make it."""
     return outbox.CreateSchedule(
         agent_id=f"agent-{number % 1000}",
@@ -60,7 +60,7 @@ async def batches(stage: Stage) -> list[Result]:
     insert = b"INSERT INTO plain (payload) VALUES " + b", ".join([b"(%s)"] * size)
 
     async def enqueue(line: Line) -> Side:
-        items = [(wish(next(_numbers)), OWNER) for _ in range(size)]
+        items = [(entry(next(_numbers)), OWNER) for _ in range(size)]
         with stage.meter() as reading:
             async with line.transaction():
                 await outbox.enqueue_many(line, items)
@@ -100,7 +100,7 @@ def _payload(number: int) -> str:
 
 async def _enqueue(line: Line) -> None:
     async with line.transaction():
-        await outbox.enqueue_create(line, wish(next(_numbers)), principal=OWNER)
+        await outbox.enqueue_create(line, entry(next(_numbers)), principal=OWNER)
 
 
 async def _insert(line: Line) -> None:

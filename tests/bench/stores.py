@@ -11,20 +11,20 @@ from uuid import uuid4
 import psycopg
 
 import outbox
-from consumers.authz import AuthzEffects
-from consumers.temporal import TemporalEffects
+from consumers.authz.effects import AuthzEffects
+from consumers.temporal.effects import TemporalEffects
 from outbox.compose import schema
 from outbox.compose.clients import authz_client, temporal_client
-from outbox.dispatch import Creator, Dispatch, Effects, Standing
-from outbox.flow import Consumer, EventType, Kind
-from outbox.outcome import Done
+from outbox.flow.dispatch import Creator, Dispatch, Effects, Standing
+from outbox.flow.outcome import Done
+from outbox.flow.settlement import RetryPolicy, Settlement
+from outbox.flow.table import Consumer, EventType, Kind
 from outbox.settings import Settings
-from outbox.settlement import RetryPolicy, Settlement
-from outbox.source import DirectSource
 from outbox.store.engine import open_engine
-from outbox.store.wakeups import Wakeups
+from outbox.store.notifier import Notifier
 from outbox.store.work import WorkStore
-from outbox.worker import Worker, WorkerOptions
+from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.source import DirectSource
 from tests.bench.draining import TIMING
 from tests.bench.intake import OWNER
 from tests.bench.measure import Result, Side, check, in_turn, middle, percentile, ratios
@@ -64,7 +64,7 @@ class Stores:
         check(isinstance(done, Done), f"{dispatch.schedule_id}: {done}")
 
 
-def wishes(count: int) -> list[outbox.CreateSchedule]:
+def entries(count: int) -> list[outbox.CreateSchedule]:
     """Schedules of an agent that nobody else uses; none of them comes to run."""
     agent = f"agent-{uuid4().hex[:12]}"
     return [
@@ -80,17 +80,17 @@ def wishes(count: int) -> list[outbox.CreateSchedule]:
     ]
 
 
-def bare(wish: outbox.CreateSchedule) -> Dispatch:
+def bare(entry: outbox.CreateSchedule) -> Dispatch:
     """The step that a worker would be handed for it."""
     return Dispatch(
         intent_id=uuid4(),
-        schedule_id=wish.schedule_id,
+        schedule_id=entry.schedule_id,
         kind=Kind.CREATE,
         event_type=EventType.CREATE_REQUESTED,
         lease_number=1,
         attempt=1,
         deadline=asyncio.get_running_loop().time() + 3600,
-        request=wish.to_json(),
+        request=entry.to_json(),
         creator=Creator(user_id=OWNER.user_id, account_id=OWNER.account_id),
     )
 
@@ -107,8 +107,8 @@ async def converge(stage: Stage) -> list[Result]:
     async with real_stores(stage) as stores:
         mine, theirs = await in_turn(
             1 if stage.scale.share == 0 else 3,
-            lambda: _through_the_outbox(stage, stores, wishes(creates)),
-            lambda: _without(stage, stores, wishes(creates)),
+            lambda: _through_the_outbox(stage, stores, entries(creates)),
+            lambda: _without(stage, stores, entries(creates)),
         )
     detail = {"outbox": middle(mine), "bare_effects": middle(theirs), "creates": creates}
     return [Result.of("P3", ratios(mine, theirs), at_least=0.9, detail=detail)]
@@ -118,7 +118,7 @@ async def _through_the_outbox(stage: Stage, stores: Stores, asked: list[outbox.C
     with stage.database() as url:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as line:
             for begin in range(0, len(asked), 500):
-                await outbox.enqueue_many(line, [(wish, OWNER) for wish in asked[begin : begin + 500]])
+                await outbox.enqueue_many(line, [(entry, OWNER) for entry in asked[begin : begin + 500]])
             async with worker_on(url, stores) as (worker, _):
                 with stage.meter() as reading:
                     await worker.run()
@@ -138,7 +138,7 @@ async def _without(stage: Stage, stores: Stores, asked: list[outbox.CreateSchedu
         async with gates[Consumer.TEMPORAL]:
             await stores.schedule(dispatch)
 
-    dispatches = [bare(wish) for wish in asked]
+    dispatches = [bare(entry) for entry in asked]
     with stage.meter() as reading:
         await asyncio.gather(*(one(dispatch) for dispatch in dispatches))
     return reading.side(len(asked))
@@ -149,7 +149,7 @@ async def latency(stage: Stage) -> list[Result]:
     creates = stage.scale.of(300, least=5)
     # Temporal goes on with a schedule for some time after it has answered.
     pause = 0.2 if stage.scale.share else 0.0
-    asked, directly = wishes(creates), wishes(creates)
+    asked, directly = entries(creates), entries(creates)
     mine: list[float] = []
     theirs: list[float] = []
     with stage.database() as url:
@@ -159,10 +159,10 @@ async def latency(stage: Stage) -> list[Result]:
         ):
             running = asyncio.create_task(worker.run())
             async with await psycopg.AsyncConnection.connect(url) as line:
-                for wish, other in zip(asked, directly, strict=True):
+                for entry, other in zip(asked, directly, strict=True):
                     created.clear()
                     await asyncio.sleep(pause)
-                    await outbox.enqueue_create(line, wish, principal=OWNER)
+                    await outbox.enqueue_create(line, entry, principal=OWNER)
                     await line.commit()
                     began = time.perf_counter()
                     await created.wait()
@@ -207,9 +207,9 @@ async def worker_on(
     options = WorkerOptions(concurrency=CONCURRENCY, policy=RetryPolicy(), until_idle=until_idle)
     created = asyncio.Event()
     effects: dict[Consumer, Any] = {Consumer.AUTHZ: stores.authz, Consumer.TEMPORAL: stores.temporal}
-    async with open_engine(url) as engine, Wakeups(url) as wakeups:
+    async with open_engine(url) as engine, Notifier(url) as notifier:
         store = WorkStore(engine, TIMING)
-        worker = Worker(DirectSource(store, wakeups), store, effects, options)
+        worker = Worker(DirectSource(store, notifier), store, effects, options)
         settled = worker._settler._on_settled
 
         def tell(batch: list[Settlement]) -> None:

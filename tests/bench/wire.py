@@ -12,12 +12,12 @@ from uuid import uuid4
 import psycopg
 
 from outbox.compose.kafka import create_topics, open_source
-from outbox.flow import Consumer
+from outbox.flow.settlement import RetryPolicy
+from outbox.flow.table import Consumer
 from outbox.settings import Settings
-from outbox.settlement import RetryPolicy
 from outbox.store.engine import open_engine
 from outbox.store.work import WorkStore
-from outbox.worker import Worker, WorkerOptions
+from outbox.worker.loop import Worker, WorkerOptions
 from tests.bench.draining import CONCURRENCY, TIMING, NoEffects, check_drained, drain, fill
 from tests.bench.measure import Result, Side, check, in_turn, middle, ratios
 from tests.bench.stage import Stage

@@ -8,13 +8,13 @@ from uuid import UUID
 import psycopg
 
 import outbox
-from consumers.authz_client import Tuple
-from consumers.authz_names import SCHEDULE, USER
+from consumers.authz.client import Tuple
+from consumers.authz.names import SCHEDULE, USER
 from consumers.calls import Call, StoreFailure
-from outbox.compose.agreement import words
+from outbox.compose.audit import words
 from outbox.compose.clients import authz_client
 from outbox.settings import Settings
-from tests.chaos.workload import Lane, Wish
+from tests.chaos.workload import Entry, Lane
 
 _AT_ONCE = 24
 _WAITING_AT_ONCE = 20  # each has a connection
@@ -25,7 +25,7 @@ _CALL_SECONDS = 5.0
 
 
 class Producers:
-    """Commit each wish in a transaction of its own; after a doubt, ask again under the same key.
+    """Commit each entry in a transaction of its own; after a doubt, ask again under the same key.
 
     Attributes:
         spans: of each intent, when it was begun and when its commit was known.
@@ -57,19 +57,19 @@ class Producers:
     async def _produce(self, lane: Lane, begun: asyncio.Event) -> None:
         await begun.wait()
         if lane.side_by_side:
-            await asyncio.gather(*(self._commit(wish) for wish in lane.wishes))
+            await asyncio.gather(*(self._commit(entry) for entry in lane.entries))
             return
-        for wish in lane.wishes:
-            intent = await self._commit(wish)
-            if wish.shared:
+        for entry in lane.entries:
+            intent = await self._commit(entry)
+            if entry.shared:
                 await self._share(intent)
 
-    async def _commit(self, wish: Wish) -> outbox.Intent:
+    async def _commit(self, entry: Entry) -> outbox.Intent:
         begun = time.monotonic()
         while True:
             try:
                 async with self._room:
-                    intent = await self._enqueue(wish)
+                    intent = await self._enqueue(entry)
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 # Committed or not: the key tells.
                 await asyncio.sleep(_AGAIN_SECONDS)
@@ -77,10 +77,10 @@ class Producers:
                 self.spans[intent.id] = (begun, time.monotonic())
                 return intent
 
-    async def _enqueue(self, wish: Wish) -> outbox.Intent:
+    async def _enqueue(self, entry: Entry) -> outbox.Intent:
         async with await psycopg.AsyncConnection.connect(self._url, connect_timeout=5) as connection:
-            (intent,) = await outbox.enqueue_many(connection, [(wish.request, wish.principal, wish.key)])
-            await asyncio.sleep(wish.linger_seconds)
+            (intent,) = await outbox.enqueue_many(connection, [(entry.request, entry.principal, entry.key)])
+            await asyncio.sleep(entry.linger_seconds)
         return intent
 
     async def _share(self, intent: outbox.Intent) -> None:

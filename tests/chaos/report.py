@@ -5,7 +5,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterator
 
-from outbox.flow import TERMINALS, Kind
+from outbox.flow.table import TERMINALS, Kind
 from tests.chaos.campaign import Result
 
 _NO_ANSWER = {"timed_out", "connection_lost", "lease_expired", "released", "unexpected"}

@@ -46,10 +46,10 @@ async def test_all_agree_on_the_kafka_wire_with_every_kind_of_trouble_of_its_bro
 def test_a_seed_gives_the_same_workload_with_every_script_in_it() -> None:
     lanes = plan(random.Random(7), 300, "x")
     assert lanes == plan(random.Random(7), 300, "x")
-    assert {len(lane.wishes) for lane in lanes} == {len(script) for script in SCRIPTS.values()}
+    assert {len(lane.entries) for lane in lanes} == {len(script) for script in SCRIPTS.values()}
     assert {lane.held for lane in lanes} == {None, "legacy", "spicedb", "temporal"}
     assert {lane.side_by_side for lane in lanes} == {True, False}
-    wishes = [wish for lane in lanes for wish in lane.wishes]
-    assert {wish.shared for wish in wishes} == {True, False}
-    assert any(wish.linger_seconds for wish in wishes)
-    assert len({wish.key for wish in wishes}) == len(wishes) >= 300
+    entries = [entry for lane in lanes for entry in lane.entries]
+    assert {entry.shared for entry in entries} == {True, False}
+    assert any(entry.linger_seconds for entry in entries)
+    assert len({entry.key for entry in entries}) == len(entries) >= 300

@@ -11,7 +11,7 @@ BAD_CRON = "not a cron"
 
 
 @dataclass(frozen=True)
-class Wish:
+class Entry:
     """One intent: a create by somebody, or a delete.
 
     Attributes:
@@ -28,16 +28,16 @@ class Wish:
 
 @dataclass(frozen=True)
 class Lane:
-    """Wishes for one schedule.
+    """Requests for one schedule.
 
     Attributes:
         held: what others hold there before: ``legacy`` in both stores, ``spicedb`` or ``temporal`` of a
             stranger.
-        side_by_side: the wishes are enqueued by as many producers at once, else one after another.
+        side_by_side: the entries are enqueued by as many producers at once, else one after another.
     """
 
     schedule_id: str
-    wishes: Sequence[Wish]
+    entries: Sequence[Entry]
     held: str | None
     side_by_side: bool
 
@@ -81,21 +81,21 @@ def plan(rng: random.Random, intents: int, run: str) -> list[Lane]:
         number = len(lanes)
         script = names[number] if number < len(names) else rng.choice(names)
         agent, name = f"{run}-{number % 7}", f"n{number}"
-        wishes = [
-            _wish(rng, step, f"{run}-{number}-{at}", {"agent_id": agent, "name": name})
+        entries = [
+            _entry(rng, step, f"{run}-{number}-{at}", {"agent_id": agent, "name": name})
             for at, step in enumerate(SCRIPTS[script])
         ]
-        lanes.append(Lane(f"{agent}--{name}", wishes, _HELD.get(script), script.endswith("side by side")))
-        asked += len(wishes)
+        lanes.append(Lane(f"{agent}--{name}", entries, _HELD.get(script), script.endswith("side by side")))
+        asked += len(entries)
     return lanes
 
 
-def _wish(rng: random.Random, step: str, key: str, names: dict[str, Any]) -> Wish:
+def _entry(rng: random.Random, step: str, key: str, names: dict[str, Any]) -> Entry:
     what, _, who = step.partition(" ")
     linger = rng.uniform(0.5, 2) if rng.random() < _LINGERING else 0.0
     principal = _PRINCIPALS.get(who, Principal(user_id=who or "alice"))
     if what == "delete":
-        return Wish(DeleteSchedule(**names), principal, key, shared=False, linger_seconds=linger)
+        return Entry(DeleteSchedule(**names), principal, key, shared=False, linger_seconds=linger)
     cron = BAD_CRON if what == "broken" else "0 3 * * *"
     request = CreateSchedule(**names, workflow_name="Run", task_queue="agents", cron_expression=cron)
-    return Wish(request, principal, key, shared=what == "share", linger_seconds=linger)
+    return Entry(request, principal, key, shared=what == "share", linger_seconds=linger)

@@ -15,14 +15,14 @@ from temporalio.client import (
     ScheduleSpec,
 )
 
-from consumers.authz_client import AuthzClient, Match, Tuple
+from consumers.authz.client import AuthzClient, Match, Tuple
 from consumers.calls import Call
-from consumers.temporal_client import TemporalClient
+from consumers.temporal.client import TemporalClient
 from outbox.stack import StackInfo
 from tests.cli.conftest import Cli
 
 T = TypeVar("T")
-WISH = ("--workflow", "W", "--task-queue", "q", "--interval", "3600", "--user", "u1")
+REQUEST = ("--workflow", "W", "--task-queue", "q", "--interval", "3600", "--user", "u1")
 
 
 class Stores:
@@ -75,7 +75,7 @@ def stores(stack: StackInfo) -> Stores:
 
 @pytest.fixture
 def live(cli: Cli, agent: str) -> str:
-    cli("create", agent, "s", *WISH)
+    cli("create", agent, "s", *REQUEST)
     assert cli("run", "--until-idle").code == 0
     return f"{agent}--s"
 
@@ -168,7 +168,7 @@ def test_an_audit_of_everything_sums_up_by_kind_and_asks_once_for_each_schedule(
     cli: Cli, agent: str, stores: Stores
 ) -> None:
     for name in ("a", "b", "c"):
-        cli("create", agent, name, *WISH)
+        cli("create", agent, name, *REQUEST)
     assert cli("run", "--until-idle").code == 0
     stores.unschedule(f"{agent}--a")
     stores.unrelate(f"{agent}--a")

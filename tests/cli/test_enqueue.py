@@ -8,12 +8,12 @@ import pytest
 
 from tests.cli.conftest import Cli
 
-WISH = ("--workflow", "W", "--task-queue", "q", "--cron", "0 3 * * *", "--user", "u1")
+REQUEST = ("--workflow", "W", "--task-queue", "q", "--cron", "0 3 * * *", "--user", "u1")
 
 
 def line(agent: str, name: str, **fields: object) -> str:
-    wish = {"agent_id": agent, "name": name, "workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
-    return json.dumps({**wish, "principal": {"user_id": "u1"}, **fields})
+    entry = {"agent_id": agent, "name": name, "workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
+    return json.dumps({**entry, "principal": {"user_id": "u1"}, **fields})
 
 
 def queued(cli: Cli) -> int:
@@ -23,7 +23,16 @@ def queued(cli: Cli) -> int:
 
 def test_a_create_is_enqueued(cli: Cli, agent: str) -> None:
     ran = cli(
-        "create", agent, "nightly", *WISH, "--params", '{"a": 1}', "--account", "acme", "--paused", "--json"
+        "create",
+        agent,
+        "nightly",
+        *REQUEST,
+        "--params",
+        '{"a": 1}',
+        "--account",
+        "acme",
+        "--paused",
+        "--json",
     )
     assert ran.code == 0
     assert ran.json == {
@@ -44,10 +53,10 @@ def test_people_see_a_line(cli: Cli, agent: str) -> None:
 
 def test_an_idempotency_key_gives_the_first_intent_again(cli: Cli, agent: str) -> None:
     key = uuid4().hex
-    first = cli("create", agent, "nightly", *WISH, "--idempotency-key", key, "--json")
-    again = cli("create", agent, "nightly", *WISH, "--idempotency-key", key, "--json")
+    first = cli("create", agent, "nightly", *REQUEST, "--idempotency-key", key, "--json")
+    again = cli("create", agent, "nightly", *REQUEST, "--idempotency-key", key, "--json")
     assert again.json == first.json
-    other = cli("create", agent, "weekly", *WISH, "--idempotency-key", key)
+    other = cli("create", agent, "weekly", *REQUEST, "--idempotency-key", key)
     assert (other.code, queued(cli)) == (2, 1)
     assert "used before" in other.err
 
@@ -55,14 +64,14 @@ def test_an_idempotency_key_gives_the_first_intent_again(cli: Cli, agent: str) -
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
-        (("create", "a--b", "n", *WISH), "agent_id"),
-        (("create", "a", "Bad Name", *WISH), "name"),
-        (("create", "a", "n", *WISH, "--interval", "5"), "cron_expression"),
-        (("create", "a", "n", *WISH[:4], "--interval", "0"), "interval_seconds"),
-        (("create", "a", "n", *WISH, "--service-account", "s"), "principal"),
-        (("create", "a", "n", *WISH[:6], "--user", "me@example.org"), "principal.user_id"),
-        (("create", "a", "n", *WISH, "--params", "[1]"), "workflow_params"),
-        (("create", "a", "n", *WISH, "--params", "{nope"), "--params"),
+        (("create", "a--b", "n", *REQUEST), "agent_id"),
+        (("create", "a", "Bad Name", *REQUEST), "name"),
+        (("create", "a", "n", *REQUEST, "--interval", "5"), "cron_expression"),
+        (("create", "a", "n", *REQUEST[:4], "--interval", "0"), "interval_seconds"),
+        (("create", "a", "n", *REQUEST, "--service-account", "s"), "principal"),
+        (("create", "a", "n", *REQUEST[:6], "--user", "me@example.org"), "principal.user_id"),
+        (("create", "a", "n", *REQUEST, "--params", "[1]"), "workflow_params"),
+        (("create", "a", "n", *REQUEST, "--params", "{nope"), "--params"),
         (("create",), "agent_id"),
         (("delete", "a"), "name"),
         (("create", "a", "--from", "x.jsonl"), "--from"),
@@ -79,19 +88,19 @@ def test_bad_input_is_one_line_that_names_the_field(cli: Cli, arguments: tuple[s
 
 def test_waiting_for_the_outcome(cli: Cli, agent: str) -> None:
     # Nobody works on it yet.
-    late = cli("create", agent, "nightly", *WISH, "--wait", "--timeout", "0.2", "--json")
+    late = cli("create", agent, "nightly", *REQUEST, "--wait", "--timeout", "0.2", "--json")
     assert (late.code, late.json["status"]) == (4, "pending")
     assert "outbox show" in late.err
     assert cli("run", "--until-idle").code == 0
     key = uuid4().hex
-    cli("create", agent, "bad", *WISH[:4], "--cron", "never", "--user", "u", "--idempotency-key", key)
-    cli("create", agent, "good", *WISH, "--idempotency-key", f"{key}2")
+    cli("create", agent, "bad", *REQUEST[:4], "--cron", "never", "--user", "u", "--idempotency-key", key)
+    cli("create", agent, "good", *REQUEST, "--idempotency-key", f"{key}2")
     assert cli("run", "--until-idle").code == 0
     failed = cli(
         "create",
         agent,
         "bad",
-        *WISH[:4],
+        *REQUEST[:4],
         "--cron",
         "never",
         "--user",
@@ -102,7 +111,7 @@ def test_waiting_for_the_outcome(cli: Cli, agent: str) -> None:
         "--json",
     )
     assert (failed.code, failed.json["status"], failed.json["error"]["code"]) == (1, "failed", "refused")
-    done = cli("create", agent, "good", *WISH, "--idempotency-key", f"{key}2", "--wait")
+    done = cli("create", agent, "good", *REQUEST, "--idempotency-key", f"{key}2", "--wait")
     assert (done.code, "succeeded (schedule.created)" in done.out) == (0, True)
 
 

@@ -9,13 +9,13 @@ import pytest
 from outbox.cli import running
 from tests.cli.conftest import Cli
 
-WISH = ("--workflow", "W", "--task-queue", "q", "--interval", "60", "--user", "u1")
+REQUEST = ("--workflow", "W", "--task-queue", "q", "--interval", "60", "--user", "u1")
 
 
 @pytest.fixture
 def settled(cli: Cli, agent: str) -> str:
     """A lane that lived: created, deleted, and one that failed."""
-    cli("create", agent, "a", *WISH)
+    cli("create", agent, "a", *REQUEST)
     cli("delete", agent, "a")
     cli("create", agent, "bad", "--workflow", "W", "--task-queue", "q", "--cron", "never", "--user", "u")
     assert cli("run", "--until-idle").code == 0
@@ -109,7 +109,7 @@ HEAD = "UPDATE outbox.queue SET place = 'head', "
     ],
 )
 def test_a_lane_that_waits_says_why(cli: Cli, agent: str, database: str, change: str, reason: str) -> None:
-    cli("create", agent, "a", *WISH)
+    cli("create", agent, "a", *REQUEST)
     with psycopg.connect(database) as connection:
         connection.execute(change.encode())
     cli("delete", agent, "a")
@@ -129,7 +129,7 @@ def some_time_later(text: str) -> str:
 
 
 def test_a_stores_own_words_are_shown_as_they_are(cli: Cli, agent: str, database: str) -> None:
-    cli("create", agent, "a", *WISH)
+    cli("create", agent, "a", *REQUEST)
     with psycopg.connect(database) as connection:
         connection.execute(
             HEAD.encode() + b"state = 'parked', due_at = 'infinity', error_code = 'unexpected', "
@@ -142,12 +142,12 @@ def test_an_intents_id_can_be_copied_from_a_narrow_terminal(
     cli: Cli, agent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running.out, "width", 80)
-    intent = cli("create", agent, "a-rather-long-name-for-a-schedule", *WISH, "--json").json["intent_id"]
+    intent = cli("create", agent, "a-rather-long-name-for-a-schedule", *REQUEST, "--json").json["intent_id"]
     assert intent in cli("intents").out
 
 
 def test_what_stands_behind_a_head_is_counted(cli: Cli, agent: str, database: str) -> None:
-    cli("create", agent, "a", *WISH)
+    cli("create", agent, "a", *REQUEST)
     cli("delete", agent, "a")
     cli("delete", agent, "a")
     with psycopg.connect(database) as connection:
@@ -163,7 +163,7 @@ def test_status_shows_depths_and_the_oldest_head(cli: Cli, settled: str) -> None
         "schedule.create_failed": 1,
         "schedule.deleted": 1,
     }
-    cli("create", settled, "b", *WISH)
+    cli("create", settled, "b", *REQUEST)
     busy = cli("status", "--json").json
     assert {"pending", "leased", "waiting_retry", "parked", "oldest_head_age_seconds"} <= set(busy)
     assert (busy["pending"], busy["oldest_head"]) == (1, f"{settled}--b")
@@ -173,7 +173,7 @@ def test_status_shows_depths_and_the_oldest_head(cli: Cli, settled: str) -> None
 
 
 def test_a_repair_whose_time_has_not_come_is_no_head(cli: Cli, agent: str, database: str) -> None:
-    cli("create", agent, "a", *WISH)
+    cli("create", agent, "a", *REQUEST)
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE outbox.queue SET place = 'deferred', consumer = 'both'")
     shown = cli("status", "--max-age", "0", "--json")

@@ -7,12 +7,12 @@ import pytest
 
 from tests.cli.conftest import Cli
 
-WISH = ("--workflow", "W", "--task-queue", "q", "--user", "u1")
-BAD = (*WISH, "--cron", "never")
+REQUEST = ("--workflow", "W", "--task-queue", "q", "--user", "u1")
+BAD = (*REQUEST, "--cron", "never")
 
 
-def intent_of(cli: Cli, agent: str, name: str, *wish: str) -> str:
-    return str(cli("create", agent, name, *wish, "--json").json["intent_id"])
+def intent_of(cli: Cli, agent: str, name: str, *entry: str) -> str:
+    return str(cli("create", agent, name, *entry, "--json").json["intent_id"])
 
 
 def park(database: str, intent: str) -> None:
@@ -60,7 +60,7 @@ def test_an_overtaken_intent_needs_force(cli: Cli, agent: str) -> None:
 
 
 def test_a_parked_step_is_rearmed_and_then_goes_through(cli: Cli, agent: str, database: str) -> None:
-    intent = intent_of(cli, agent, "good", *WISH, "--interval", "60")
+    intent = intent_of(cli, agent, "good", *REQUEST, "--interval", "60")
     park(database, intent)
     assert "it needs a person" in cli("show", intent).out
     (line,) = cli("replay", "--status", "parked", "--json").lines
@@ -70,7 +70,7 @@ def test_a_parked_step_is_rearmed_and_then_goes_through(cli: Cli, agent: str, da
 
 
 def test_a_parked_create_is_discarded_and_nothing_of_it_is_left(cli: Cli, agent: str, database: str) -> None:
-    intent = intent_of(cli, agent, "stuck", *WISH, "--interval", "60")
+    intent = intent_of(cli, agent, "stuck", *REQUEST, "--interval", "60")
     park(database, intent)
     assert cli("discard", intent, "--reason", "not needed", "--json").json["action"] == "discarding"
     cli("run", "--until-idle")
@@ -90,7 +90,7 @@ def grow_old(database: str) -> None:
 
 
 def test_old_history_is_pruned_and_live_schedules_kept(cli: Cli, agent: str, database: str) -> None:
-    intent_of(cli, agent, "live", *WISH, "--interval", "60")
+    intent_of(cli, agent, "live", *REQUEST, "--interval", "60")
     intent_of(cli, agent, "bad", *BAD)
     cli("run", "--until-idle")
     assert cli("prune", "--older-than", "1h", "--json").json["pruned"] == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from consumers import authz_schema
+from consumers.authz import schema as authz_schema
 from outbox.stack import Stack, StackInfo
 from tests.cli.conftest import Cli
 

@@ -12,17 +12,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from consumers.authz import AuthzEffects
-from consumers.authz_client import AuthzClient
+from consumers.authz.client import AuthzClient
+from consumers.authz.effects import AuthzEffects
 from consumers.calls import Call, StoreFailure
-from consumers.temporal import TemporalEffects
-from consumers.temporal_client import TemporalClient
-from outbox.dispatch import Creator, Dispatch, Standing
-from outbox.flow import EventType, Kind
+from consumers.temporal.client import TemporalClient
+from consumers.temporal.effects import TemporalEffects
+from outbox.flow.dispatch import Creator, Dispatch, Standing
+from outbox.flow.table import EventType, Kind
 from outbox.stack import StackInfo, library
 from outbox.testing import FaultProxy
 
-WISH = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "0 3 * * *"}
+REQUEST = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "0 3 * * *"}
 
 
 class MemoryLedger:
@@ -132,7 +132,7 @@ def dispatch(schedule_id: str) -> Callable[..., Dispatch]:
             "kind": Kind.CREATE,
             "lease_number": 1,
             "attempt": 1,
-            "request": WISH,
+            "request": REQUEST,
             "creator": Creator(user_id="alice"),
         }
         return Dispatch(

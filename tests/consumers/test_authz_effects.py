@@ -9,13 +9,13 @@ import pytest
 from authzed.api.v1 import DeleteRelationshipsRequest
 from structlog.testing import capture_logs
 
-from consumers.authz import AuthzEffects
-from consumers.authz_client import AuthzClient, Match, Tuple
+from consumers.authz.client import AuthzClient, Match, Tuple
+from consumers.authz.effects import AuthzEffects
 from consumers.calls import Call
-from outbox.dispatch import Cause, Creator, Dispatch, Standing
 from outbox.errors import ErrorCode
-from outbox.flow import EventType, Kind
-from outbox.outcome import Conflict, Done, Misconfigured, Refused, Transient, Unknown
+from outbox.flow.dispatch import Cause, Creator, Dispatch, Standing
+from outbox.flow.outcome import Conflict, Done, Misconfigured, Refused, Transient, Unknown
+from outbox.flow.table import EventType, Kind
 from outbox.testing import FaultProxy
 
 Make = Callable[..., Dispatch]

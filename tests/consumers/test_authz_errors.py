@@ -7,9 +7,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
-from consumers.authz_errors import RULES, Occupied, classify
+from consumers.authz.errors import RULES, Occupied, classify
 from outbox.errors import ErrorCode
-from outbox.outcome import Misconfigured, Refused, Transient, Unknown
+from outbox.flow.outcome import Misconfigured, Refused, Transient, Unknown
 
 S = grpc.StatusCode
 

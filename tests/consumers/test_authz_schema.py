@@ -7,14 +7,14 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers import authz_schema
-from consumers.authz_client import AuthzClient, Match, Tuple
-from consumers.authz_names import RESOURCE_TYPES, definition_of
-from consumers.authz_schema import Problem, diff, merge, problems_in, required
-from consumers.authz_schema_text import SchemaTextError, parse, tokens
+from consumers.authz import schema as authz_schema
+from consumers.authz.client import AuthzClient, Match, Tuple
+from consumers.authz.names import RESOURCE_TYPES, definition_of
+from consumers.authz.schema import Problem, diff, merge, problems_in, required
+from consumers.authz.schema_text import SchemaTextError, parse, tokens
 from consumers.calls import Call, StoreFailure
 from outbox.errors import ErrorCode
-from outbox.outcome import Transient
+from outbox.flow.outcome import Transient
 
 reproducible = settings(derandomize=True, deadline=None)
 

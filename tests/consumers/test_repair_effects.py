@@ -13,16 +13,16 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import CreateScheduleRequest
 
-from consumers.authz import AuthzEffects, registration
-from consumers.authz_client import AuthzClient, Match, Tuple
+from consumers.authz.client import AuthzClient, Match, Tuple
+from consumers.authz.effects import AuthzEffects, registration
 from consumers.calls import Call
 from consumers.repair import RepairEffects
-from consumers.temporal import TemporalEffects
-from consumers.temporal_client import Found, TemporalClient
-from outbox.dispatch import Creator, Dispatch, Standing
+from consumers.temporal.client import Found, TemporalClient
+from consumers.temporal.effects import TemporalEffects
 from outbox.errors import ErrorCode
-from outbox.flow import EventType, Kind, Live
-from outbox.outcome import Conflict, Done, Outcome, Transient, Unknown
+from outbox.flow.dispatch import Creator, Dispatch, Standing
+from outbox.flow.outcome import Conflict, Done, Outcome, Transient, Unknown
+from outbox.flow.table import EventType, Kind, Live
 from outbox.testing import FaultProxy
 
 Make = Callable[..., Dispatch]

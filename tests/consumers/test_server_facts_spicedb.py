@@ -17,11 +17,11 @@ from authzed.api.v1 import (
 )
 from authzed.api.v1.permission_service_pb2_grpc import PermissionsServiceStub
 
-from consumers.authz_client import AuthzClient, Match, NotAsExpected, Requires, Tuple
-from consumers.authz_names import object_id
+from consumers.authz.client import AuthzClient, Match, NotAsExpected, Requires, Tuple
+from consumers.authz.names import object_id
 from consumers.calls import Call, StoreFailure
 from outbox.errors import ErrorCode
-from outbox.outcome import Failure, Misconfigured, Refused
+from outbox.flow.outcome import Failure, Misconfigured, Refused
 from outbox.stack import StackInfo
 from tests.contracts.memory import spicedb_in_memory
 

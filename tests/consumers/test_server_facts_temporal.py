@@ -21,9 +21,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from consumers.calls import Call, StoreFailure
-from consumers.temporal_client import Found, TemporalClient
-from consumers.temporal_request import stamp_in, stamp_memo
-from outbox.outcome import Misconfigured
+from consumers.temporal.client import Found, TemporalClient
+from consumers.temporal.request import stamp_in, stamp_memo
+from outbox.flow.outcome import Misconfigured
 from outbox.stack import StackInfo
 from outbox.testing import FaultProxy
 from tests.contracts.memory import temporal_in_memory

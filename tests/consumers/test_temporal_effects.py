@@ -9,12 +9,12 @@ import pytest
 from temporalio.api.workflowservice.v1 import CreateScheduleRequest
 
 from consumers.calls import Call
-from consumers.temporal import TemporalEffects
-from consumers.temporal_client import Found, TemporalClient
-from outbox.dispatch import Cause, Creator, Dispatch, Standing
+from consumers.temporal.client import Found, TemporalClient
+from consumers.temporal.effects import TemporalEffects
 from outbox.errors import ErrorCode
-from outbox.flow import EventType, Kind
-from outbox.outcome import Conflict, Done, Misconfigured, Refused, Transient, Unknown
+from outbox.flow.dispatch import Cause, Creator, Dispatch, Standing
+from outbox.flow.outcome import Conflict, Done, Misconfigured, Refused, Transient, Unknown
+from outbox.flow.table import EventType, Kind
 from outbox.stack import StackInfo
 from outbox.testing import FaultProxy
 
@@ -171,14 +171,14 @@ class TestCreate:
         assert await temporal_effects.apply(step) == Done()
 
     @pytest.mark.parametrize(
-        "wish",
+        "fields",
         [{"cron_expression": "every so often"}, {"timezone": "Mars/Olympus"}, {"task_queue": ""}],
     )
     async def test_what_temporal_will_not_take_is_refused(
-        self, temporal_effects: TemporalEffects, dispatch: Make, wish: dict[str, object]
+        self, temporal_effects: TemporalEffects, dispatch: Make, fields: dict[str, object]
     ) -> None:
         step = dispatch(CREATE)
-        outcome = await temporal_effects.apply(dispatch(CREATE, request={**step.request, **wish}))
+        outcome = await temporal_effects.apply(dispatch(CREATE, request={**step.request, **fields}))
         assert isinstance(outcome, Refused)
         assert outcome.code is ErrorCode.REFUSED
 

@@ -10,9 +10,9 @@ from temporalio.api.errordetails.v1 import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from consumers.temporal_errors import RULES, Absent, Taken, classify
+from consumers.temporal.errors import RULES, Absent, Taken, classify
 from outbox.errors import ErrorCode
-from outbox.outcome import Misconfigured, Refused, Transient, Unknown
+from outbox.flow.outcome import Misconfigured, Refused, Transient, Unknown
 
 S = RPCStatusCode
 NO_CONNECTION = "Failed client connect: Server connection error: "

@@ -13,14 +13,14 @@ from temporalio.api.workflowservice.v1 import CreateScheduleRequest, DescribeSch
 from temporalio.client import Client
 from temporalio.converter import DataConverter, PayloadCodec
 
-from consumers.authz_client import AuthzClient
+from consumers.authz.client import AuthzClient
 from consumers.calls import Call, StoreFailure
-from consumers.temporal_client import Found, TemporalClient
-from consumers.temporal_request import UNREADABLE, create_request, stamp_in, stamp_memo
-from outbox.dispatch import Dispatch
+from consumers.temporal.client import Found, TemporalClient
+from consumers.temporal.request import UNREADABLE, create_request, stamp_in, stamp_memo
 from outbox.errors import ErrorCode
-from outbox.flow import EventType
-from outbox.outcome import Unknown
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Unknown
+from outbox.flow.table import EventType
 from outbox.stack import StackInfo
 
 Make = Callable[..., Dispatch]
@@ -50,9 +50,9 @@ async def build(step: Dispatch, converter: DataConverter = DataConverter.default
     return await create_request(step, namespace="ns", identity="me", converter=converter)
 
 
-def with_wish(make: Make, **wish: Any) -> Dispatch:
+def with_entry(make: Make, **entry: Any) -> Dispatch:
     step = make(EventType.REGISTERED)
-    return replace(step, request={**step.request, **wish})
+    return replace(step, request={**step.request, **entry})
 
 
 async def test_the_least_request(dispatch: Make, schedule_id: str) -> None:
@@ -80,7 +80,7 @@ async def test_the_least_request(dispatch: Make, schedule_id: str) -> None:
 
 
 async def test_the_full_request(dispatch: Make) -> None:
-    step = with_wish(
+    step = with_entry(
         dispatch,
         cron_expression=None,
         interval_seconds=90,
@@ -106,14 +106,14 @@ async def test_the_full_request(dispatch: Make) -> None:
     "policy", ["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
 )
 async def test_overlap_policies_have_temporals_names(dispatch: Make, policy: str) -> None:
-    request = await build(with_wish(dispatch, overlap_policy=policy))
+    request = await build(with_entry(dispatch, overlap_policy=policy))
     name = ScheduleOverlapPolicy.Name(request.schedule.policies.overlap_policy)
     assert name == f"SCHEDULE_OVERLAP_POLICY_{policy.upper()}"
 
 
 async def test_the_platforms_converter_encodes_the_argument_but_not_the_stamp(dispatch: Make) -> None:
     converter = replace(DataConverter.default, payload_codec=Scrambling())
-    step = with_wish(dispatch, workflow_params={"secret": "plan"})
+    step = with_entry(dispatch, workflow_params={"secret": "plan"})
     request = await build(step, converter)
     payloads = list(request.schedule.action.start_workflow.input.payloads)
     assert b"plan" not in payloads[0].data
@@ -125,7 +125,7 @@ async def test_a_converter_that_fails_costs_no_schedule(stack: StackInfo, dispat
     converter = replace(DataConverter.default, payload_codec=Failing())
     client = await TemporalClient.connect(stack.temporal_address, "default", data_converter=converter)
     with pytest.raises(StoreFailure) as caught:
-        await client.create(with_wish(dispatch, workflow_params={}), Call.within(5))
+        await client.create(with_entry(dispatch, workflow_params={}), Call.within(5))
     assert caught.value.outcome == Unknown(
         ErrorCode.UNEXPECTED, "temporal: the request could not be built: RuntimeError: no key for 1"
     )
@@ -157,7 +157,7 @@ def test_a_stamp_comes_back() -> None:
 async def test_the_server_keeps_it_all(
     stack: StackInfo, schedules: TemporalClient, dispatch: Make, schedule_id: str
 ) -> None:
-    step = with_wish(dispatch, workflow_params={"n": 1}, paused=True, timezone="Europe/Rome")
+    step = with_entry(dispatch, workflow_params={"n": 1}, paused=True, timezone="Europe/Rome")
     await schedules.create(step, Call.within(5))
     assert await schedules.describe(schedule_id, Call.within(5)) == Found(str(step.intent_id))
     client = await Client.connect(stack.temporal_address)

@@ -15,15 +15,15 @@ import orjson
 import psycopg
 from psycopg.rows import dict_row
 
-from outbox.dispatch import Cause, Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer, Kind, Live
-from outbox.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
-from outbox.settlement import RetryPolicy, Settlement, decide, park
+from outbox.flow.dispatch import Cause, Dispatch
+from outbox.flow.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
+from outbox.flow.settlement import RetryPolicy, Settlement, decide, park
+from outbox.flow.table import Consumer, Kind, Live
 from outbox.store.engine import async_engine
 from outbox.store.work import Timing, WorkStore
 from tests.simulation.ledger.postgres import MemoryPostgres
-from tests.simulation.ledger.tables import Intent, Row, Wish
+from tests.simulation.ledger.tables import Entry, Intent, Row
 
 TIMING = Timing(lease=305.0, step_timeout=105.0, late_write=75.0, verify_again=1005.0)
 _POLICY = RetryPolicy(max_strikes=3)
@@ -186,7 +186,7 @@ class Pair:
         if isinstance(act, float):
             self._pass(act)
         elif isinstance(act, Kind):
-            self._enqueue_all([Wish(_LANES[0], act)])
+            self._enqueue_all([Entry(_LANES[0], act)])
         elif act == REPLAYED:
             self._replay(max(self.memory.intents), forced=False)
         elif act == DISCARDED:
@@ -229,21 +229,21 @@ class Pair:
     # Producers.
 
     def _enqueue(self) -> None:
-        wishes = [
-            Wish(self._dice.choice(_LANES), self._dice.choice([Kind.CREATE, Kind.CREATE, Kind.DELETE]))
+        entries = [
+            Entry(self._dice.choice(_LANES), self._dice.choice([Kind.CREATE, Kind.CREATE, Kind.DELETE]))
             for _ in range(self._dice.choice([1, 1, 2, 3]))
         ]
-        self._enqueue_all(wishes, late=len(self._open) < 2 and self._dice.random() < 0.2)
+        self._enqueue_all(entries, late=len(self._open) < 2 and self._dice.random() < 0.2)
 
-    def _enqueue_all(self, wishes: list[Wish], *, late: bool = False) -> None:
-        self.did.append(f"enqueue {[(one.schedule_id, one.kind.value) for one in wishes]}{' late' * late}")
+    def _enqueue_all(self, entries: list[Entry], *, late: bool = False) -> None:
+        self.did.append(f"enqueue {[(one.schedule_id, one.kind.value) for one in entries]}{' late' * late}")
         connection = psycopg.connect(self._url, row_factory=dict_row) if late else self._sql
-        requests = orjson.dumps([_request(one) for one in wishes]).decode()
+        requests = orjson.dumps([_request(one) for one in entries]).decode()
         rows = connection.execute(
             "SELECT id FROM outbox.enqueue_many(%s) ORDER BY ordinal", (requests,)
         ).fetchall()
         intents = [
-            replace(self.memory.enqueue(one), id=row["id"]) for one, row in zip(wishes, rows, strict=True)
+            replace(self.memory.enqueue(one), id=row["id"]) for one, row in zip(entries, rows, strict=True)
         ]
         if late:
             self._open.append((connection, intents))
@@ -484,10 +484,10 @@ def _settled(dispatch: Dispatch, outcome: Outcome) -> Settlement:
     return replace(settled, delay_seconds=15.0 if settled.delay_seconds else 0.0)
 
 
-def _request(wish: Wish) -> dict[str, Any]:
-    agent, _, name = wish.schedule_id.partition("--")
-    request: dict[str, Any] = {"kind": wish.kind.value, "agent_id": agent, "name": name}
-    if wish.kind is Kind.CREATE:
+def _request(entry: Entry) -> dict[str, Any]:
+    agent, _, name = entry.schedule_id.partition("--")
+    request: dict[str, Any] = {"kind": entry.kind.value, "agent_id": agent, "name": name}
+    if entry.kind is Kind.CREATE:
         request |= {"workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
     return request
 

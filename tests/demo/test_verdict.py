@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from outbox.audit.drift import Drift, DriftKind, Fix, Report
 from outbox.cli import demo as command
 from outbox.cli.main import app
 from outbox.demo import summary
@@ -25,8 +26,7 @@ from outbox.demo.view import LiveView, PlainView, open_view, panel, status_line
 from outbox.demo.watch import Snapshot, news
 from outbox.demo.workers import DemoFailed, Workers
 from outbox.demo.workload import AGAIN, BAD_CRON, NEW, build
-from outbox.drift import Drift, DriftKind, Fix, Report
-from outbox.flow import Kind
+from outbox.flow.table import Kind
 
 WORKLOAD = build("test")
 NAME = "billing-agent-test--daily-report"

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from consumers import authz_errors, temporal_errors
+from consumers.authz import errors as authz_errors
+from consumers.temporal import errors as temporal_errors
 from tests.docs.pages import Page
 
 

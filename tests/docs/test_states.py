@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from outbox.errors import ErrorCode
-from outbox.flow import REQUESTED, STEPS, TERMINALS, Consumer, EventType, Kind, Status
-from outbox.settlement import _STRIKES, Action
+from outbox.flow.settlement import _STRIKES, Action
+from outbox.flow.table import REQUESTED, STEPS, TERMINALS, Consumer, EventType, Kind, Status
 from tests.docs.pages import Page
 
 STATES = Page("docs/states.md")

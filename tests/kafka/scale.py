@@ -18,15 +18,15 @@ from pydantic import SecretStr
 import outbox
 from outbox.compose import database
 from outbox.compose.kafka import create_topics, open_relay, open_source
-from outbox.dispatch import Dispatch, Effects
-from outbox.flow import Consumer
-from outbox.outcome import Done, Outcome
+from outbox.flow.dispatch import Dispatch, Effects
+from outbox.flow.outcome import Done, Outcome
+from outbox.flow.settlement import RetryPolicy
+from outbox.flow.table import Consumer
 from outbox.settings import Settings
-from outbox.settlement import RetryPolicy
 from outbox.stack import Stack
 from outbox.store.engine import open_engine
 from outbox.store.work import Timing, WorkStore
-from outbox.worker import Worker, WorkerOptions
+from outbox.worker.loop import Worker, WorkerOptions
 from tests.kafka.brokers import broker
 
 EFFECT_SECONDS = 0.02
@@ -85,8 +85,10 @@ async def measure(settings: Settings, workers: int, intents: int) -> float:
 
 
 async def _enqueue(url: str, intents: int) -> None:
-    wish: dict[str, Any] = {"workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
-    requests = [outbox.CreateSchedule(agent_id="scale", name=f"s{place}", **wish) for place in range(intents)]
+    fields: dict[str, Any] = {"workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
+    requests = [
+        outbox.CreateSchedule(agent_id="scale", name=f"s{place}", **fields) for place in range(intents)
+    ]
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await outbox.enqueue_many(connection, [(one, outbox.Principal(user_id="u")) for one in requests])
 

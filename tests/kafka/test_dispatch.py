@@ -7,10 +7,10 @@ from uuid import UUID
 import pytest
 
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer
+from outbox.flow.settlement import Action, Settlement, StoreHealth
+from outbox.flow.table import Consumer
 from outbox.kafka.connection import Cluster
 from outbox.settings import Settings
-from outbox.settlement import Action, Settlement, StoreNews
 from outbox.store.engine import open_engine
 from outbox.store.relay import Dispatched, Flow, RelayStore
 from outbox.store.work import Timing, WorkStore
@@ -149,7 +149,7 @@ async def test_a_breaker_that_opens_calls_back_what_is_on_its_way(
         delay_seconds=60.0,
         error_code=ErrorCode.UNREACHABLE,
         error_message="nobody there",
-        store=StoreNews.DOWN,
+        store=StoreHealth.DOWN,
     )
     await worker.settle([down])
     states = await query("SELECT state, count(*) AS n FROM outbox.queue GROUP BY state ORDER BY state")

@@ -5,7 +5,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from outbox.flow import Consumer, EventType
+from outbox.flow.table import Consumer, EventType
 from outbox.kafka.envelope import BadRecordError, Envelope, decode, encode
 
 OUTBOX = UUID("11111111-1111-4111-8111-111111111111")

@@ -18,13 +18,13 @@ import orjson
 import pytest
 
 from outbox.compose.kafka import flow, running
-from outbox.dispatch import Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer, EventType
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done, Outcome, Refused
+from outbox.flow.table import Consumer, EventType
 from outbox.kafka import cloudevents
 from outbox.kafka.producer import Producer, Record
-from outbox.outcome import Done, Outcome, Refused
-from outbox.publisher import Publisher
+from outbox.kafka.publisher import Publisher
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.relay import RelayStore, instance

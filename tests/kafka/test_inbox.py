@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from outbox.flow import Consumer, EventType
+from outbox.flow.table import Consumer, EventType
 from outbox.kafka.envelope import Envelope
 from outbox.kafka.inbox import Inbox, Partition, Received
 

@@ -10,13 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from outbox.compose.kafka import create_topics, open_relay, running
-from outbox.dispatch import Dispatch
-from outbox.flow import Consumer, EventType
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done, Outcome
+from outbox.flow.table import Consumer, EventType
 from outbox.kafka import names
 from outbox.kafka.envelope import Envelope, encode
+from outbox.kafka.relay import Relay
 from outbox.kafka.source import KafkaSource
-from outbox.outcome import Done, Outcome
-from outbox.relay import Relay
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.relay import Dispatched, RelayStore, instance
@@ -62,7 +62,7 @@ async def taken_by(source: KafkaSource, until: Callable[[Sequence[Dispatch]], bo
     async with asyncio.timeout(30):
         while not until(found):
             found += await source.take(CREDIT)
-            await source.rest(0.05)
+            await source.wait_for_work(0.05)
     return found
 
 
@@ -152,7 +152,7 @@ async def test_two_members_share_the_partitions_and_one_that_leaves_gives_back_w
         async with open_source(settings, broker, outbox_id) as leaves:
             # Each takes a little, so that both have more waiting.
             some = await one_each(leaves, stays)
-            leaves.leave()
+            closes.leave()
         rest = await taken_by(stays, lambda found: len(found) + len(some) >= 20)
     assert sorted(one.intent_id for one in [*some, *rest]) == sorted(one.intent_id for one in steps)
 
@@ -163,7 +163,7 @@ async def one_each(*sources: KafkaSource) -> list[Dispatch]:
         for source in sources:
             while not (taken := await source.take({Consumer.AUTHZ: 1})):
                 for other in sources:
-                    await other.rest(0.05)
+                    await other.wait_for_work(0.05)
             found += taken
             if len(found) >= 20:
                 break
@@ -213,7 +213,7 @@ async def test_partitions_that_were_full_go_on_while_others_are_read(
         async with asyncio.timeout(30):
             while source.dropped["bad"] < 405:
                 await source.take(CREDIT)
-                await source.rest(0.05)
+                await source.wait_for_work(0.05)
 
 
 async def test_many_stale_records_are_set_aside_at_once_whatever_room_there_is(
@@ -230,7 +230,7 @@ async def test_many_stale_records_are_set_aside_at_once_whatever_room_there_is(
     async with asyncio.timeout(30):
         while not (taken := await source.take({Consumer.AUTHZ: 1})):
             asked += 1
-            await source.rest(0.05)
+            await source.wait_for_work(0.05)
     assert [one.intent_id for one in taken] == [step.intent_id]
     assert source.dropped["stale"] == 300
     assert asked < 100

@@ -10,17 +10,17 @@ from functools import cache
 from typing import Any, cast
 from uuid import UUID
 
-from consumers.authz import AuthzEffects
-from consumers.authz_client import AuthzClient, Match, Requires, Tuple
+from consumers.authz.client import AuthzClient, Match, Requires, Tuple
+from consumers.authz.effects import AuthzEffects
 from consumers.repair import RepairEffects
-from consumers.temporal import TemporalEffects
-from consumers.temporal_client import TemporalClient
-from consumers.temporal_request import _request_id
-from outbox.dispatch import Dispatch, Effects, Standing
-from outbox.flow import Consumer
-from outbox.outcome import Outcome
+from consumers.temporal.client import TemporalClient
+from consumers.temporal.effects import TemporalEffects
+from consumers.temporal.request import _request_id
+from outbox.flow.dispatch import Dispatch, Effects, Standing
+from outbox.flow.outcome import Outcome
+from outbox.flow.table import Consumer
+from tests.model.lane import Entry, dispatch
 from tests.model.lane import Lane as LaneValue
-from tests.model.lane import Wish, dispatch
 from tests.model.stores import Answer, Call, Create, Delete, Describe, Look, Remove, Write
 
 
@@ -77,9 +77,9 @@ class _Ledger:
 
 
 @cache
-def run(lane: LaneValue, wishes: tuple[Wish, ...], answers: tuple[Answer, ...]) -> Call | Outcome:
+def run(lane: LaneValue, entries: tuple[Entry, ...], answers: tuple[Answer, ...]) -> Call | Outcome:
     """The call that the attempt at the lane's leased step makes next, or its outcome."""
-    asked = dispatch(lane, wishes)
+    asked = dispatch(lane, entries)
     authz = AuthzEffects(cast("AuthzClient", _Authz()), _Ledger(lane))
     temporal = TemporalEffects(cast("TemporalClient", _Temporal()), _Ledger(lane))
     effects: dict[Consumer, Effects] = {

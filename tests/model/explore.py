@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from consumers.authz import relationships_of
-from consumers.authz_client import Tuple
-from consumers.authz_names import ENDED, REGISTERED_BY
+from consumers.authz.client import Tuple
+from consumers.authz.effects import relationships_of
+from consumers.authz.names import ENDED, REGISTERED_BY
 from consumers.calls import StoreFailure
-from outbox.dispatch import Creator
 from outbox.errors import ErrorCode
-from outbox.flow import TERMINALS, Live
-from outbox.outcome import Outcome, Refused, Transient, Unknown
-from outbox.settlement import RetryPolicy, decide
+from outbox.flow.dispatch import Creator
+from outbox.flow.outcome import Outcome, Refused, Transient, Unknown
+from outbox.flow.settlement import RetryPolicy, decide
+from outbox.flow.table import TERMINALS, Live
 from tests.model import lane as lanes
 from tests.model.attempt import run
-from tests.model.lane import SCHEDULE_ID, Lane, Wish, dispatch, intent_id
+from tests.model.lane import SCHEDULE_ID, Entry, Lane, dispatch, intent_id
 from tests.model.stores import BAD, Answer, Call, Create, Stores, Write, apply, reads
 
 _POLICY = RetryPolicy(max_strikes=1000)
@@ -52,7 +52,7 @@ class Scenario:
     """
 
     name: str
-    wishes: tuple[Wish, ...]
+    entries: tuple[Entry, ...]
     before: Stores = field(default_factory=Stores)
     legacy: bool = False
 
@@ -111,13 +111,13 @@ def _steps(state: State, scenario: Scenario, *, bounded: bool) -> Iterator[Step]
         yield f"late: {_words(call)} lands", replace(state, stores=landed, late=fewer)
         yield f"late: {_words(call)} is lost", replace(state, late=fewer)
     if state.answers is not None:
-        yield from _attempt(state, scenario.wishes, state.answers)
+        yield from _attempt(state, scenario.entries, state.answers)
         return
     lane = state.lane
     over = not state.late
     if (following := lanes.claim(lane)) is not None:
         yield f"claim {_words_of_head(following)}", replace(state, lane=following, answers=())
-    if (following := lanes.begin(lane, scenario.wishes)) is not None:
+    if (following := lanes.begin(lane, scenario.entries)) is not None:
         yield "the next intent becomes head", replace(state, lane=following)
     if (over or not bounded) and (following := lanes.pass_bound(lane)) is not None:
         yield "the bound is over", replace(state, lane=following)
@@ -127,10 +127,10 @@ def _steps(state: State, scenario: Scenario, *, bounded: bool) -> Iterator[Step]
         yield "a repair becomes head", replace(state, lane=following)
 
 
-def _attempt(state: State, wishes: tuple[Wish, ...], answers: tuple[Answer, ...]) -> Iterator[Step]:
-    following = run(state.lane, wishes, answers)
+def _attempt(state: State, entries: tuple[Entry, ...], answers: tuple[Answer, ...]) -> Iterator[Step]:
+    following = run(state.lane, entries, answers)
     if not isinstance(following, Call):
-        yield _settle(state, wishes, following)
+        yield _settle(state, entries, following)
         if state.faults:
             yield "the worker dies before the settle", _die(state)
         return
@@ -155,8 +155,8 @@ def _attempt(state: State, wishes: tuple[Wish, ...], answers: tuple[Answer, ...]
         yield f"{name}: refused", replace(worse, answers=(*answers, BAD))
 
 
-def _settle(state: State, wishes: tuple[Wish, ...], outcome: Outcome) -> Step:
-    one = decide(dispatch(state.lane, wishes), outcome, _POLICY, Random(0))
+def _settle(state: State, entries: tuple[Entry, ...], outcome: Outcome) -> Step:
+    one = decide(dispatch(state.lane, entries), outcome, _POLICY, Random(0))
     label = f"settle {type(outcome).__name__}: {one.action.value} {one.next_event or ''}"
     return label, replace(state, lane=lanes.settle(state.lane, one), answers=None)
 
@@ -170,7 +170,7 @@ def _die(state: State) -> State:
 
 def _at_rest(state: State, scenario: Scenario, *, bounded: bool) -> bool:
     lane = state.lane
-    over = lane.head is None and len(lane.ended) == len(scenario.wishes) and not state.late
+    over = lane.head is None and len(lane.ended) == len(scenario.entries) and not state.late
     return over and not lane.hold and (bounded or not lane.verify)
 
 
@@ -230,9 +230,9 @@ def _live_by_log(lane: Lane) -> int | None:
 
 
 def _registration(scenario: Scenario, stamp: str | None) -> frozenset[Tuple]:
-    for number, wish in enumerate(scenario.wishes):
+    for number, entry in enumerate(scenario.entries):
         if stamp == str(intent_id(number)):
-            return relationships_of(SCHEDULE_ID, Creator(user_id=wish.by), stamp)
+            return relationships_of(SCHEDULE_ID, Creator(user_id=entry.by), stamp)
     return frozenset()
 
 

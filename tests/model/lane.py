@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from uuid import UUID
 
-from outbox.dispatch import Cause, Creator, Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import REQUESTED, TERMINALS, EventType, Kind, Live
-from outbox.settlement import Action, Settlement
+from outbox.flow.dispatch import Cause, Creator, Dispatch
+from outbox.flow.settlement import Action, Settlement
+from outbox.flow.table import REQUESTED, TERMINALS, EventType, Kind, Live
 
 SCHEDULE_ID = "agent--nightly"
 _REQUEST = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
@@ -19,7 +19,7 @@ _FIRST_REPAIR = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Entry:
     """An intent of the scenario.
 
     Attributes:
@@ -34,7 +34,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The intent that is being applied; its number counts the scenario's wishes, repairs from 100."""
+    """The intent that is being applied; its number counts the scenario's entries, repairs from 100."""
 
     number: int
     event: EventType
@@ -50,7 +50,7 @@ class Head:
 @dataclass(frozen=True, slots=True)
 class Lane:
     """Attributes:
-    ended: how each wish has ended, in order.
+    ended: how each entry has ended, in order.
     hold: an attempt of an ended intent may still land: the next one does not start.
     verify: how many repairs are still to come because of attempts without an answer: the first when
         they can't land any more by the bound, the second later.
@@ -68,12 +68,12 @@ def intent_id(number: int) -> UUID:
     return UUID(int=number + 1)
 
 
-def begin(lane: Lane, wishes: tuple[Wish, ...]) -> Lane | None:
-    """The lane's next wish becomes its head."""
-    if lane.head is not None or len(lane.ended) == len(wishes) or lane.hold:
+def begin(lane: Lane, entries: tuple[Entry, ...]) -> Lane | None:
+    """The lane's next entry becomes its head."""
+    if lane.head is not None or len(lane.ended) == len(entries) or lane.hold:
         return None
     number = len(lane.ended)
-    return replace(lane, head=Head(number, REQUESTED[wishes[number].kind]))
+    return replace(lane, head=Head(number, REQUESTED[entries[number].kind]))
 
 
 def begin_repair(lane: Lane) -> Lane | None:
@@ -105,19 +105,19 @@ def pass_bound(lane: Lane) -> Lane | None:
 
 
 @cache
-def dispatch(lane: Lane, wishes: tuple[Wish, ...]) -> Dispatch:
+def dispatch(lane: Lane, entries: tuple[Entry, ...]) -> Dispatch:
     head = lane.head
     assert head is not None
     repairs = head.number >= _FIRST_REPAIR
-    wish = (
-        wishes[lane.live if lane.live is not None else len(lane.ended) - 1]
+    entry = (
+        entries[lane.live if lane.live is not None else len(lane.ended) - 1]
         if repairs
-        else wishes[head.number]
+        else entries[head.number]
     )
     return Dispatch(
         intent_id=intent_id(head.number),
         schedule_id=SCHEDULE_ID,
-        kind=Kind.REPAIR if repairs else wish.kind,
+        kind=Kind.REPAIR if repairs else entry.kind,
         event_type=head.event,
         lease_number=head.lease,
         attempt=1,
@@ -125,8 +125,8 @@ def dispatch(lane: Lane, wishes: tuple[Wish, ...]) -> Dispatch:
         unknown=head.unknown,
         cause=head.cause,
         look=head.looking,
-        request=_REQUEST | {"bad": wish.bad},
-        creator=Creator(user_id=wish.by),
+        request=_REQUEST | {"bad": entry.bad},
+        creator=Creator(user_id=entry.by),
         live_intent=None if lane.live is None else intent_id(lane.live),
     )
 

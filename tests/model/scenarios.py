@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from itertools import product
 
-from consumers.authz_client import Tuple
-from consumers.authz_names import INTENT, OWNER, REGISTERED_BY, SCHEDULE, USER
-from outbox.flow import Kind
+from consumers.authz.client import Tuple
+from consumers.authz.names import INTENT, OWNER, REGISTERED_BY, SCHEDULE, USER
+from outbox.flow.table import Kind
 from tests.model.explore import Scenario
-from tests.model.lane import SCHEDULE_ID, Wish
+from tests.model.lane import SCHEDULE_ID, Entry
 from tests.model.stores import Schedule, SpiceDB, Stores, Temporal
 
-_ALICE, _BOB = Wish(Kind.CREATE, "alice"), Wish(Kind.CREATE, "bob")
-_BAD, _NOBODY = Wish(Kind.CREATE, "alice", bad=True), Wish(Kind.CREATE, None)
-_DELETE = Wish(Kind.DELETE)
+_ALICE, _BOB = Entry(Kind.CREATE, "alice"), Entry(Kind.CREATE, "bob")
+_BAD, _NOBODY = Entry(Kind.CREATE, "alice", bad=True), Entry(Kind.CREATE, None)
+_DELETE = Entry(Kind.DELETE)
 
 _LANES = {
     "create, delete, create by another": (_ALICE, _DELETE, _BOB),
@@ -37,5 +37,5 @@ _BEFORE = {
 
 
 def scenarios() -> Iterator[Scenario]:
-    for (lane, wishes), (held, before) in product(_LANES.items(), _BEFORE.items()):
-        yield Scenario(f"{lane}; {held}", wishes, before, legacy=held == "a legacy schedule")
+    for (lane, entries), (held, before) in product(_LANES.items(), _BEFORE.items()):
+        yield Scenario(f"{lane}; {held}", entries, before, legacy=held == "a legacy schedule")

@@ -7,12 +7,12 @@ the memory of one request id and the unconditional delete here.
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from consumers.authz_client import Match, NotAsExpected, Read, Requires, Tuple
-from consumers.authz_errors import Occupied
+from consumers.authz.client import Match, NotAsExpected, Read, Requires, Tuple
+from consumers.authz.errors import Occupied
 from consumers.calls import StoreFailure
-from consumers.temporal_client import AlreadyTaken, Found
+from consumers.temporal.client import AlreadyTaken, Found
 from outbox.errors import ErrorCode
-from outbox.outcome import Refused
+from outbox.flow.outcome import Refused
 
 
 @dataclass(frozen=True, slots=True)

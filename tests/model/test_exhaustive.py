@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from consumers.authz import AuthzEffects
-from consumers.temporal import TemporalEffects
-from outbox.dispatch import Dispatch
-from outbox.outcome import Done, Outcome
+from consumers.authz.effects import AuthzEffects
+from consumers.temporal.effects import TemporalEffects
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done, Outcome
 from tests.model import attempt, lane
 from tests.model.explore import Broken, explore
 from tests.model.scenarios import scenarios
@@ -53,10 +53,10 @@ class TestWithoutARule:
     def test_without_the_mark_a_late_registration_gives_a_former_owner_access(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def bury(self: Any, schedule_id: str, stamp: str, call: Any) -> Any:
+        async def mark(self: Any, schedule_id: str, stamp: str, call: Any) -> Any:
             return await self._remove(schedule_id, stamp, call)
 
-        monkeypatch.setattr(AuthzEffects, "_bury", bury)
+        monkeypatch.setattr(AuthzEffects, "_mark_ended_and_remove", mark)
         broken = first_broken(bounded=False)
         assert broken
         assert broken.invariant.startswith("I5")

@@ -6,13 +6,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from consumers.authz_client import AuthzClient, Match, NotAsExpected, Read, Requires, Tuple
-from consumers.authz_names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
+from consumers.authz.client import AuthzClient, Match, NotAsExpected, Read, Requires, Tuple
+from consumers.authz.names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.calls import Call as Bounds
 from consumers.calls import StoreFailure
-from consumers.temporal_client import AlreadyTaken, TemporalClient
-from outbox.dispatch import Dispatch
-from outbox.flow import EventType, Kind
+from consumers.temporal.client import AlreadyTaken, TemporalClient
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.table import EventType, Kind
 from outbox.stack import StackInfo
 from tests.model.stores import (
     Answer,

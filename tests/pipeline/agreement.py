@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
-from consumers.authz_client import Tuple
-from outbox.compose.agreement import words
+from consumers.authz.client import Tuple
+from outbox.compose.audit import words
 from outbox.testing import Ledger as Records
 from outbox.testing import Stores as Snapshot
 from outbox.testing import check, read_history

@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 from temporalio.client import Client
 
-from consumers.authz_client import AuthzClient
+from consumers.authz.client import AuthzClient
 from outbox.stack import StackInfo
 from outbox.testing import FaultProxy
 from tests.conftest import settings_for

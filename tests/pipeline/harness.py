@@ -13,17 +13,17 @@ import psycopg
 from pydantic import SecretStr
 
 import outbox
-from consumers.authz_client import Tuple
-from consumers.authz_names import AGENT, SERVICE_ACCOUNT, USER
+from consumers.authz.client import Tuple
+from consumers.authz.names import AGENT, SERVICE_ACCOUNT, USER
 from outbox import CreateSchedule, DeleteSchedule, Intent, Principal
-from outbox.compose.agreement import check_agreement, words
+from outbox.compose.audit import compare_stores, words
 from outbox.compose.kafka import open_relay
 from outbox.compose.worker import open_worker
-from outbox.flow import Consumer
+from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
 from outbox.testing import Call, FaultProxy
 from outbox.testing import Stores as Snapshot
-from outbox.worker import Worker
+from outbox.worker.loop import Worker
 from tests.pipeline.agreement import disagreements
 from tests.pipeline.ledger import Ledger
 from tests.pipeline.stores import Scheduled, Stores
@@ -31,7 +31,7 @@ from tests.pipeline.stores import Scheduled, Stores
 NIGHTLY = "nightly"
 NOBODY = Principal()
 BAD_CRON = "not a cron"
-_WISH: Mapping[str, Any] = {"workflow_name": "Run", "task_queue": "agents"}
+_REQUEST: Mapping[str, Any] = {"workflow_name": "Run", "task_queue": "agents"}
 _WORK_SECONDS = 60.0
 PATIENT: dict[str, Any] = {"step_timeout_seconds": 20.0, "lease_seconds": 20.0}
 """For steps that stand at a gate: they must not run out of time there, however slow the machine."""
@@ -86,12 +86,14 @@ class Pipeline:
         by: str | Principal = "alice",
         cron: str = "0 3 * * *",
         within: psycopg.AsyncConnection[Any] | None = None,
-        **wish: Any,
+        **fields: Any,
     ) -> Intent:
         """Enqueue a create, in a transaction of its own or within the caller's."""
         principal = Principal(user_id=by) if isinstance(by, str) else by
         await self.may_use_the_agent(principal)
-        request = CreateSchedule(agent_id=self.agent, name=name, cron_expression=cron, **{**_WISH, **wish})
+        request = CreateSchedule(
+            agent_id=self.agent, name=name, cron_expression=cron, **{**_REQUEST, **fields}
+        )
         if within is not None:
             return await outbox.enqueue_create(within, request, principal=principal)
         async with self.producer() as producer:
@@ -200,7 +202,7 @@ class Pipeline:
         lanes = await self.ledger.rows("SELECT DISTINCT schedule_id FROM outbox.intents")
         theirs = {*before.relationships, *before.schedules} if before else set()
         ids = {row["schedule_id"] for row in lanes} - theirs
-        report = await check_agreement(self._direct, ids=ids)
+        report = await compare_stores(self._direct, ids=ids)
         assert report.drifts == []
         assert report.busy == []
 

@@ -22,10 +22,10 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from consumers.authz_client import AuthzClient, Match, Tuple
-from consumers.authz_names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
+from consumers.authz.client import AuthzClient, Match, Tuple
+from consumers.authz.names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.calls import Call
-from consumers.temporal_request import MEMO_KEY
+from consumers.temporal.request import MEMO_KEY
 from outbox.testing import Scheduled as Record
 
 _SECONDS = 30.0

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from outbox.compose.agreement import check_agreement
-from outbox.drift import DriftKind
+from outbox.audit.drift import DriftKind
+from outbox.compose.audit import compare_stores
 from tests.pipeline.harness import Pipeline
 from tests.pipeline.stores import legacy, stamp
 from tests.pipeline.test_repairs import let_repairs_be_due
@@ -25,7 +25,7 @@ async def ask(pipeline: Pipeline, *, adopting: bool) -> UUID:
 
 
 async def drifts(pipeline: Pipeline) -> list[DriftKind]:
-    report = await check_agreement(pipeline.settings, ids=[pipeline.lane()])
+    report = await compare_stores(pipeline.settings, ids=[pipeline.lane()])
     assert report.busy == []
     return [drift.kind for drift in report.drifts]
 

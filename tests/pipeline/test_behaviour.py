@@ -15,7 +15,7 @@ from authzed.api.v1 import (
 from grpc import StatusCode as Status
 from structlog.testing import capture_logs
 
-from consumers.authz_names import definition_of
+from consumers.authz.names import definition_of
 from outbox import Principal
 from outbox.compose import schema
 from outbox.compose.checks import require_ready

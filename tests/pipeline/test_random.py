@@ -34,14 +34,14 @@ LANES = 4
 
 
 @dataclass(frozen=True)
-class Wish:
+class Entry:
     """One intent of a random run: a create of a kind, or (None) a delete."""
 
     lane: int
     by: str | None
     kind: str | None
 
-    def outcome(self, live: "Wish | None") -> tuple[str, str | None]:
+    def outcome(self, live: "Entry | None") -> tuple[str, str | None]:
         """How it must end, given what lives in the lane."""
         if self.kind is None:
             return "deleted", None
@@ -78,8 +78,8 @@ class Trouble:
         return None
 
 
-WISHES = st.builds(
-    Wish,
+ENTRIES = st.builds(
+    Entry,
     lane=st.integers(0, LANES - 1),
     by=st.sampled_from(["alice", "bob", "carol", None]),
     kind=st.sampled_from(["good", "good", "broken", None, None]),
@@ -104,16 +104,16 @@ TROUBLES = st.builds(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    wishes=st.lists(WISHES, min_size=6, max_size=16),
+    entries=st.lists(ENTRIES, min_size=6, max_size=16),
     troubles=st.lists(TROUBLES, min_size=1, max_size=6),
     workers=st.integers(1, 2),
 )
 async def test_random_intents_under_random_faults(
-    pipeline: Pipeline, wishes: list[Wish], troubles: list[Trouble], workers: int
+    pipeline: Pipeline, entries: list[Entry], troubles: list[Trouble], workers: int
 ) -> None:
     run = uuid4().hex[:8]
-    expected = model(wishes)
-    intents = [await enqueue(pipeline, wish, f"{run}-{wish.lane}") for wish in wishes]
+    expected = model(entries)
+    intents = [await enqueue(pipeline, entry, f"{run}-{entry.lane}") for entry in entries]
     lates = [late for trouble in troubles if (late := trouble.arm(proxy_of(pipeline, trouble)))]
     note(f"lanes {pipeline.lane(run)}-*")
     if workers > 1:
@@ -128,28 +128,28 @@ async def test_random_intents_under_random_faults(
     for late in lates:
         await release(pipeline, late)
     await pipeline.agree()
-    await forget(pipeline)
+    await clear(pipeline)
 
 
-def model(wishes: list[Wish]) -> list[tuple[str, str | None]]:
+def model(entries: list[Entry]) -> list[tuple[str, str | None]]:
     """What a lane does, were there no stores and no faults."""
-    live: dict[int, Wish | None] = {}
+    live: dict[int, Entry | None] = {}
     outcomes = []
-    for wish in wishes:
-        outcome = wish.outcome(live.get(wish.lane))
+    for entry in entries:
+        outcome = entry.outcome(live.get(entry.lane))
         if outcome[0] == "created":
-            live[wish.lane] = wish
+            live[entry.lane] = entry
         elif outcome[0] == "deleted":
-            live[wish.lane] = None
+            live[entry.lane] = None
         outcomes.append(outcome)
     return outcomes
 
 
-async def enqueue(pipeline: Pipeline, wish: Wish, name: str) -> Any:
-    by = Principal(user_id=wish.by)
-    if wish.kind is None:
+async def enqueue(pipeline: Pipeline, entry: Entry, name: str) -> Any:
+    by = Principal(user_id=entry.by)
+    if entry.kind is None:
         return await pipeline.delete(name, by=by)
-    return await pipeline.create(name, by=by, cron=BAD_CRON if wish.kind == "broken" else "0 3 * * *")
+    return await pipeline.create(name, by=by, cron=BAD_CRON if entry.kind == "broken" else "0 3 * * *")
 
 
 def proxy_of(pipeline: Pipeline, trouble: Trouble) -> FaultProxy:
@@ -170,7 +170,7 @@ async def release(pipeline: Pipeline, late: Late) -> None:
         await late.release()
 
 
-async def forget(pipeline: Pipeline) -> None:
+async def clear(pipeline: Pipeline) -> None:
     """Empty the ledger between examples: each is judged whole, and none of them twice."""
     await pipeline.ledger.execute(
         "TRUNCATE outbox.intents, outbox.events, outbox.attempts, outbox.queue, outbox.lanes, outbox.breakers"

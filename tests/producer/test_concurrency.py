@@ -171,12 +171,12 @@ async def test_a_transaction_wakes_workers_once_and_only_when_they_may_be_idle(
 async def heard(listener: Connection) -> int:
     """How many wake-ups came before a mark that is set now; notifications keep the order of the commits."""
     await listener.execute("LISTEN mark; NOTIFY mark")
-    wakeups = 0
+    notifier = 0
     async for notification in listener.notifies():
         if notification.channel == "mark":
             break
-        wakeups += 1
-    return wakeups
+        notifier += 1
+    return notifier
 
 
 async def counts(connection: Connection, agent: str) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 import outbox
 from outbox import CreateSchedule, DeleteSchedule, Intent, Principal
-from outbox.enqueue import AsyncCaller, Item
+from outbox.producer.enqueue import AsyncCaller, Item
 from outbox.sync import Caller
 
 OWNER = Principal(user_id="u1", account_id="acc")

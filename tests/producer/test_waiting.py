@@ -156,6 +156,6 @@ async def test_a_driver_s_own_timeout_passes_through(
     async def slow(*_: Any) -> None:
         raise TimeoutError("of the driver")
 
-    monkeypatch.setattr("outbox.waiting._look", slow)
+    monkeypatch.setattr("outbox.producer.waiting._look", slow)
     with pytest.raises(TimeoutError, match="of the driver"):
         await outbox.wait(shared, intent.id)

@@ -8,12 +8,12 @@ from uuid import UUID
 from temporalio.api.common.v1 import Memo
 from temporalio.api.schedule.v1 import Schedule
 
-from consumers.authz_client import Tuple
-from consumers.authz_names import AGENT, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
-from consumers.temporal_request import stamp_memo
-from outbox.flow import Consumer, Kind, Status
-from outbox.source import DirectSource
-from outbox.worker import Worker, WorkerOptions
+from consumers.authz.client import Tuple
+from consumers.authz.names import AGENT, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
+from consumers.temporal.request import stamp_memo
+from outbox.flow.table import Consumer, Kind, Status
+from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.source import DirectSource
 from tests.simulation.client_side import (
     SimulatedStore,
     effects,
@@ -21,7 +21,7 @@ from tests.simulation.client_side import (
     spicedb_failure,
     temporal_failure,
 )
-from tests.simulation.ledger.tables import Intent, Wish
+from tests.simulation.ledger.tables import Entry, Intent
 from tests.simulation.loop import Process
 from tests.simulation.network import Fault, Network
 from tests.simulation.rules import LeaseRules
@@ -79,7 +79,7 @@ async def meddle(world: World) -> None:
 
     Only while nothing of the lane is under way: nobody could tell such hands from the outbox's own.
     """
-    while world.meddled and world.loop.time() < BUSY_SECONDS:
+    while world.tampered and world.loop.time() < BUSY_SECONDS:
         await asyncio.sleep(world.dice.expovariate(0.2))
         name = world.dice.choice(sorted(world.grounds))
         rows = [row for row in world.postgres.queue.values() if row.schedule_id == name]
@@ -121,7 +121,7 @@ async def _transaction(world: World) -> None:
     await asyncio.sleep(dice.uniform(0.0, BUSY_SECONDS * 0.7))
     intents: list[Intent] = []
     for _ in range(dice.choice([1, 1, 2, 3])):
-        intent = world.postgres.enqueue(_wish(world))
+        intent = world.postgres.enqueue(_entry(world))
         world.enqueued_at[intent.id] = world.loop.time()
         intents.append(intent)
         world.record(f"a producer asks: {intent.kind.value} {intent.schedule_id} {brief(intent.id)}")
@@ -136,7 +136,7 @@ async def _transaction(world: World) -> None:
     world.record(f"committed: {', '.join(brief(intent.id) for intent in intents)}")
 
 
-def _wish(world: World) -> Wish:
+def _entry(world: World) -> Entry:
     dice = world.dice
     name = dice.choice(sorted(world.grounds))
     ground = world.grounds[name]
@@ -146,12 +146,12 @@ def _wish(world: World) -> Wish:
     turns = 0.85 if world.asked.get(name) is Kind.CREATE else 0.1
     if may_delete and dice.random() < turns:
         world.asked[name] = Kind.DELETE
-        return Wish(name, Kind.DELETE)
+        return Entry(name, Kind.DELETE)
     world.asked[name] = Kind.CREATE
     creator = {} if dice.random() < 0.1 else {"user_id": dice.choice(_USERS)}
     request = _BROKEN if dice.random() < 0.1 else _GOOD
     agent, _, own = name.partition("--")
-    return Wish(name, Kind.CREATE, {"agent_id": agent, "name": own, **request}, creator)
+    return Entry(name, Kind.CREATE, {"agent_id": agent, "name": own, **request}, creator)
 
 
 def brief(intent: UUID) -> str:
@@ -173,7 +173,7 @@ async def operate(world: World) -> None:
             adopting = world.grounds[name].legacy and dice.random() < 0.7
             world.record(f"an operator has {name} {'adopted' if adopting else 'repaired'}")
             world.postgres.request_repair(name, adopting=adopting)
-        elif choice < 0.2 and not (world.stray or world.meddled):
+        elif choice < 0.2 and not (world.beyond_bound or world.tampered):
             # What comes back after its intent was pruned is nobody's any more.
             world.keep_log()
             older_than = world.loop.time() - dice.uniform(0.0, 10.0)
@@ -217,7 +217,7 @@ class Workers:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._bells: dict[Process, _Bell] = {}
+        self._notifiers: dict[Process, _Bell] = {}
         self._processes: dict[Process, tuple[Worker, asyncio.Task[None]]] = {}
         self._started = 0
         self._stopping = False
@@ -232,7 +232,7 @@ class Workers:
             task = process.run(worker.run())
             self._processes[process] = worker, task
             await asyncio.wait([task])
-            del self._processes[process], self._bells[process]
+            del self._processes[process], self._notifiers[process]
             if process.alive and task.exception() is not None:
                 self._world.violate(f"{process.name} ended by itself: {task.exception()!r}")
                 return
@@ -275,7 +275,7 @@ class Workers:
         world = self._world
         watcher = LeaseRules(world, process.name)
         store = SimulatedStore(world.postgres, self._network("postgres", postgres_failure), TIMING, watcher)
-        bell = self._bells[process] = _Bell()
+        notifier = self._notifiers[process] = _Bell()
         serves = effects(
             store,
             (world.spicedb, self._network("spicedb", spicedb_failure, watcher.sends)),
@@ -284,7 +284,7 @@ class Workers:
         options = WorkerOptions(
             concurrency=dict.fromkeys(Consumer, 3), policy=POLICY, poll_seconds=2.0, drain_seconds=2.0
         )
-        return Worker(DirectSource(store, bell), store, serves, options, jitter=jitter)
+        return Worker(DirectSource(store, notifier), store, serves, options, jitter=jitter)
 
     def _network(
         self, store: str, failure: Callable[[Fault], Exception], on_send: Callable[[], None] = lambda: None
@@ -294,6 +294,8 @@ class Workers:
 
     def _ring(self) -> None:
         """Notifications come soon, or not at all: they are only there to make things faster."""
-        for bell in self._bells.values():
+        for notifier in self._notifiers.values():
             if self._world.dice.random() < 0.8:
-                self._world.loop.later(self._world.dice.uniform(0.0, 0.05), lambda bell=bell: bell.on_wake())
+                self._world.loop.later(
+                    self._world.dice.uniform(0.0, 0.05), lambda notifier=notifier: notifier.on_wake()
+                )

@@ -9,15 +9,15 @@ import grpc
 from sqlalchemy.exc import OperationalError
 from temporalio.service import RPCError, RPCStatusCode
 
-from consumers.authz import AuthzEffects
-from consumers.authz_client import AuthzClient
+from consumers.authz.client import AuthzClient
+from consumers.authz.effects import AuthzEffects
 from consumers.repair import RepairEffects
-from consumers.temporal import TemporalEffects
-from consumers.temporal_client import TemporalClient
+from consumers.temporal.client import TemporalClient
+from consumers.temporal.effects import TemporalEffects
 from outbox import clock
-from outbox.dispatch import Dispatch, Effects, Standing
-from outbox.flow import Consumer
-from outbox.settlement import Settlement
+from outbox.flow.dispatch import Dispatch, Effects, Standing
+from outbox.flow.settlement import Settlement
+from outbox.flow.table import Consumer
 from outbox.store.work import Timing
 from tests.simulation.ledger.postgres import MemoryPostgres
 from tests.simulation.network import Fault, Network

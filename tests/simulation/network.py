@@ -1,7 +1,7 @@
 """What lies between a worker and a store: calls are delayed, lost, applied twice or late, refused.
 
 What is promised of them, so that the rules can rest on it: a call that arrives after its caller stopped to
-wait does so within the late-write bound, except in *stray* weather; and a call that was answered has arrived
+wait does so within the late-write bound, except in *beyond_bound* weather; and a call that was answered has arrived
 as often as it ever will.
 """
 
@@ -63,7 +63,7 @@ class Weather:
         calm_at: from when on nothing goes wrong any more.
         longest_delay: seconds that a call or an answer may travel.
         late_write: the bound of what arrives late.
-        stray: late calls may outlast the bound, up to so many seconds.
+        beyond_bound: late calls may outlast the bound, up to so many seconds.
     """
 
     rate: float = 0.0
@@ -72,7 +72,7 @@ class Weather:
     calm_at: float = 0.0
     longest_delay: float = 0.05
     late_write: float = 0.0
-    stray: float = 0.0
+    beyond_bound: float = 0.0
 
     def draw(self, now: float, dice: random.Random, *, reads: bool) -> Fault:
         """What happens to a call that is made now; what only reads is spared mostly, to get further."""
@@ -155,7 +155,7 @@ class Network:
         return self._dice.random() * self._weather.longest_delay
 
     def _lateness(self, seconds: float | None) -> float:
-        bound = (seconds or 0.0) + self._weather.late_write + self._weather.stray
+        bound = (seconds or 0.0) + self._weather.late_write + self._weather.beyond_bound
         return self._dice.random() * bound * 0.99
 
     def _arrive(

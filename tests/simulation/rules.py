@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from uuid import UUID
 
-from consumers.authz_client import Tuple
-from consumers.authz_names import ENDED, INTENT, OWNER, REGISTERED_BY, SCHEDULE
-from consumers.temporal_request import stamp_in
-from outbox.dispatch import Dispatch
+from consumers.authz.client import Tuple
+from consumers.authz.names import ENDED, INTENT, OWNER, REGISTERED_BY, SCHEDULE
+from consumers.temporal.request import stamp_in
 from outbox.errors import ErrorCode
-from outbox.flow import TERMINALS, EventType, Status
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.table import TERMINALS, EventType, Status
 from outbox.testing.checker import check
 from outbox.testing.records import Event, Intent, Ledger, Pending, Scheduled, Stores
 from tests.simulation.ledger.tables import Row
@@ -100,7 +100,7 @@ def _taken_away(world: World, name: str, gone: set[Tuple]) -> None:
         world.violate(f"{name}: not all relationships went at once, {sorted(left)} stayed")
     standing = world.temporal.schedules.get(name)
     for stamp in sorted(one.subject_id for one in gone if one.relation == REGISTERED_BY):
-        if standing and _stamp(standing) == stamp and not (world.stray or world.meddled):
+        if standing and _stamp(standing) == stamp and not (world.beyond_bound or world.tampered):
             world.violate(f"{name}: {stamp} was deregistered while its schedule stands")
         if Tuple(INTENT, stamp, ENDED, INTENT, stamp) not in world.spicedb.tuples:
             head = _head(world, name)
@@ -149,7 +149,7 @@ def _schedule_changed(world: World, name: str, before: Standing | None, after: S
 
 def _created(world: World, name: str, stamp: str | None) -> None:
     """S1 and S2: no schedule without its registration, or without the decision to have none."""
-    if stamp is None or world.stray:
+    if stamp is None or world.beyond_bound:
         return
     if Tuple(SCHEDULE, name, REGISTERED_BY, INTENT, stamp) in world.spicedb.tuples:
         return
@@ -159,7 +159,7 @@ def _created(world: World, name: str, stamp: str | None) -> None:
     )
     if not skipped:
         world.violate(f"{name}: created for {stamp}, which is not registered")
-    elif world.spicedb.of(SCHEDULE, name) and not world.meddled:
+    elif world.spicedb.of(SCHEDULE, name) and not world.tampered:
         world.violate(f"{name}: created for {stamp} without an owner, but somebody has access")
     elif UUID(stamp) not in world.postgres.queue and str(world.postgres.live_intent(name)) != stamp:
         world.violate(f"{name}: created for {stamp}, which has ended")
@@ -171,7 +171,7 @@ def _deleted(world: World, name: str, stamp: str | None) -> None:
         if not (ground.legacy and _is_at(world, name, EventType.DELETE_REQUESTED)):
             world.violate(f"{name}: a stranger's schedule was deleted")
         ground.scheduled = False
-    if stamp is None or world.stray:
+    if stamp is None or world.beyond_bound:
         return
     head = _head(world, name)
     lives = stamp == str(world.postgres.live_intent(name))

@@ -60,7 +60,7 @@ async def _live(world: World) -> None:
         workers.trouble(),
     )
     await _rest(world)
-    if world.meddled:
+    if world.tampered:
         # What `outbox audit --repair` asks for.
         for name in sorted(world.grounds):
             world.postgres.request_repair(name)

@@ -21,8 +21,8 @@ from authzed.api.v1 import (
     ZedToken,
 )
 
-from consumers.authz_client import Tuple
-from consumers.authz_names import object_id
+from consumers.authz.client import Tuple
+from consumers.authz.names import object_id
 
 Send = Callable[[str, Any, Callable[[], Any], float], Awaitable[Any]]
 """Carries a call to the server: method, request, what the server does then, seconds to wait."""

@@ -4,9 +4,9 @@ import random
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from consumers.authz_client import Tuple
-from outbox.flow import Kind
-from outbox.settlement import RetryPolicy
+from consumers.authz.client import Tuple
+from outbox.flow.settlement import RetryPolicy
+from outbox.flow.table import Kind
 from outbox.store.work import Timing
 from outbox.testing.records import Stores
 from tests.simulation.ledger.postgres import MemoryPostgres
@@ -46,8 +46,8 @@ class World:
     """What everybody shares.
 
     Attributes:
-        meddled: strangers undo and redo what the outbox made, which a repair has to mend.
-        stray: calls may arrive beyond the late-write bound, which no rule but the repairs' covers.
+        tampered: strangers undo and redo what the outbox made, which a repair has to mend.
+        beyond_bound: calls may arrive beyond the late-write bound, which no rule but the repairs' covers.
         grounds: of each lane, what stood there before.
         grants: what others added to live schedules, as long as it has to stand.
         enqueued_at: and committed_at: when producers did so, for the order of lanes.
@@ -64,8 +64,8 @@ class World:
     seed: int
     loop: SimulatedLoop
     dice: random.Random
-    stray: bool
-    meddled: bool
+    beyond_bound: bool
+    tampered: bool
     postgres: MemoryPostgres
     spicedb: MemorySpiceDB
     temporal: MemoryTemporal
@@ -103,26 +103,28 @@ class World:
 def make(seed: int, loop: SimulatedLoop, *, traced: bool) -> World:
     """Draw a world from a seed."""
     dice = random.Random(seed)
-    stray = dice.random() < 0.15
+    beyond_bound = dice.random() < 0.15
     return World(
         seed=seed,
         loop=loop,
         dice=dice,
-        stray=stray,
-        meddled=dice.random() < 0.3,
+        beyond_bound=beyond_bound,
+        tampered=dice.random() < 0.3,
         postgres=MemoryPostgres(TIMING, loop.time, random.Random(seed)),
         spicedb=MemorySpiceDB(),
         temporal=MemoryTemporal(),
         weathers={
             "postgres": _weather(dice, _POSTGRES_FAULTS, hard=0.05),
-            "spicedb": _weather(dice, _STORE_FAULTS, stray=stray),
-            "temporal": _weather(dice, _STORE_FAULTS, stray=stray),
+            "spicedb": _weather(dice, _STORE_FAULTS, beyond_bound=beyond_bound),
+            "temporal": _weather(dice, _STORE_FAULTS, beyond_bound=beyond_bound),
         },
         trace=[] if traced else None,
     )
 
 
-def _weather(dice: random.Random, faults: list[Fault], *, hard: float = 0.6, stray: bool = False) -> Weather:
+def _weather(
+    dice: random.Random, faults: list[Fault], *, hard: float = 0.6, beyond_bound: bool = False
+) -> Weather:
     """Most seeds know a few kinds of faults only, and much of them: each has its own way to break things."""
     few = dice.sample(faults, dice.choice([1, 2, 3, len(faults)]))
     late = [fault for fault in (*LATE, Fault.REFUSED) if fault in faults]
@@ -133,7 +135,7 @@ def _weather(dice: random.Random, faults: list[Fault], *, hard: float = 0.6, str
         calm_at=BUSY_SECONDS,
         longest_delay=dice.choice([0.01, 0.1, 0.5]),
         late_write=TIMING.late_write,
-        stray=0.9 * TIMING.verify_again if stray else 0.0,
+        beyond_bound=0.9 * TIMING.verify_again if beyond_bound else 0.0,
     )
 
 

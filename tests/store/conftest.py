@@ -51,9 +51,9 @@ async def enqueue(database: str, agent: str) -> AsyncIterator[Enqueue]:
             if kind == "delete":
                 request = outbox.DeleteSchedule(agent_id=agent, name=name)
                 return (await outbox.enqueue_delete(on or connection, request, principal=principal)).id
-            wish = outbox.CreateSchedule(
+            entry = outbox.CreateSchedule(
                 agent_id=agent, name=name, workflow_name="W", task_queue="q", interval_seconds=60
             )
-            return (await outbox.enqueue_create(on or connection, wish, principal=principal)).id
+            return (await outbox.enqueue_create(on or connection, entry, principal=principal)).id
 
         yield run

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import psycopg
 
-from outbox.dispatch import Dispatch
-from outbox.flow import Consumer, EventType
-from outbox.outcome import Done, Outcome
-from outbox.settlement import RetryPolicy, Settlement, decide
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done, Outcome
+from outbox.flow.settlement import RetryPolicy, Settlement, decide
+from outbox.flow.table import Consumer, EventType
 from outbox.store.engine import async_engine
 from outbox.store.work import Timing, WorkStore
 from tests.store.conftest import Enqueue, Query

@@ -2,7 +2,7 @@
 
 import psycopg
 
-from outbox.flow import Consumer
+from outbox.flow.table import Consumer
 from outbox.store.work import WorkStore
 from tests.store.conftest import Enqueue, Query
 

@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from outbox.dispatch import Creator, Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer, EventType, Kind, Live
-from outbox.outcome import Conflict, Done, Outcome, Refused, Transient, Unknown
-from outbox.settlement import RetryPolicy, Settlement, decide
+from outbox.flow.dispatch import Creator, Dispatch
+from outbox.flow.outcome import Conflict, Done, Outcome, Refused, Transient, Unknown
+from outbox.flow.settlement import RetryPolicy, Settlement, decide
+from outbox.flow.table import Consumer, EventType, Kind, Live
 from outbox.store.engine import async_engine
 from outbox.store.work import WorkStore
 from tests.store.conftest import TIMING, Enqueue, Query

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import outbox
-from outbox.dispatch import Dispatch
-from outbox.flow import Consumer
-from outbox.outcome import Done
-from outbox.settlement import RetryPolicy, decide
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done
+from outbox.flow.settlement import RetryPolicy, decide
+from outbox.flow.table import Consumer
 from outbox.store.engine import open_engine, rows
 from outbox.store.relay import Flow, RelayStore
 from outbox.store.work import WorkStore
@@ -34,7 +34,7 @@ async def engine(database: str) -> AsyncIterator[AsyncEngine]:
 
 
 async def enqueue(database: str, agent: str, count: int, *, lanes: int) -> None:
-    wishes = [
+    entries = [
         outbox.CreateSchedule(
             agent_id=agent,
             name=f"n{place % lanes}",
@@ -45,7 +45,7 @@ async def enqueue(database: str, agent: str, count: int, *, lanes: int) -> None:
         for place in range(count)
     ]
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as line:
-        await outbox.enqueue_many(line, [(wish, outbox.Principal(user_id="u1")) for wish in wishes])
+        await outbox.enqueue_many(line, [(entry, outbox.Principal(user_id="u1")) for entry in entries])
 
 
 async def gather_statistics(database: str) -> None:
@@ -139,5 +139,5 @@ async def publish(relay: RelayStore) -> int:
         async with relay.publishing() as batch:
             if not batch.events:
                 return count
-            await batch.strike(batch.events)
+            await batch.mark_published(batch.events)
             count += len(batch.events)

@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from outbox.dispatch import Dispatch
-from outbox.flow import Consumer, Live
-from outbox.outcome import Done, Outcome
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done, Outcome
+from outbox.flow.table import Consumer, Live
 from outbox.store.engine import open_engine
 from outbox.store.retention import RetentionStore
 from outbox.store.work import WorkStore

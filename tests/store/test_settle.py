@@ -7,11 +7,11 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from outbox.dispatch import Dispatch, Standing
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer, EventType
-from outbox.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
-from outbox.settlement import RetryPolicy, Settlement, decide
+from outbox.flow.dispatch import Dispatch, Standing
+from outbox.flow.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
+from outbox.flow.settlement import RetryPolicy, Settlement, decide
+from outbox.flow.table import Consumer, EventType
 from outbox.store.engine import async_engine
 from outbox.store.work import Timing, WorkStore
 from tests.store.conftest import Enqueue, Query

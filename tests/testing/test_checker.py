@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from outbox.flow import EventType, Kind
+from outbox.flow.table import EventType, Kind
 from outbox.testing import Event, Intent, Invariant, Ledger, Pending, Scheduled, Stores, check
 from tests.docs.pages import Page
 

@@ -1,6 +1,6 @@
 """The flow table's shape: closed, every event reachable, every step with a way to end."""
 
-from outbox.flow import REQUESTED, STEPS, TERMINALS, Consumer, Effect, EventType
+from outbox.flow.table import REQUESTED, STEPS, TERMINALS, Consumer, Effect, EventType
 
 
 def test_every_event_is_a_step_or_an_end() -> None:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox.dispatch import Cause, Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import STEPS, TERMINALS, Consumer, EventType, Kind, Live
-from outbox.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
-from outbox.settlement import Action, RetryPolicy, Settlement, StoreNews, decide, park
+from outbox.flow.dispatch import Cause, Dispatch
+from outbox.flow.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
+from outbox.flow.settlement import Action, RetryPolicy, Settlement, StoreHealth, decide, park
+from outbox.flow.table import STEPS, TERMINALS, Consumer, EventType, Kind, Live
 
 POLICY = RetryPolicy(base_seconds=1.0, cap_seconds=8.0, max_strikes=3)
 REFUSAL = Refused(ErrorCode.REFUSED, "no")
@@ -59,7 +59,7 @@ def test_done_goes_on_to_the_next_event(
     assert (settled.next_event, settled.next_consumer) == (following, consumer)
     assert settled.terminal is (consumer is None)
     assert settled.zed_token == "token"
-    assert settled.store is StoreNews.UP
+    assert settled.store is StoreHealth.UP
 
 
 def test_a_skipped_registration_goes_on_as_skipped() -> None:
@@ -159,18 +159,18 @@ def test_what_undoes_waits_for_late_writes_and_what_goes_forward_does_not(event:
 @pytest.mark.parametrize(
     ("outcome", "unknown", "strike", "news"),
     [
-        (Transient(ErrorCode.OVERLOADED, "later"), False, False, StoreNews.DOWN),
-        (Transient(ErrorCode.TIMED_OUT, "a read"), False, False, StoreNews.DOWN),
-        (Transient(ErrorCode.RACED, "again"), False, True, StoreNews.UP),
-        (Transient(ErrorCode.UNREACHABLE, "gone"), False, False, StoreNews.DOWN),
-        (Unknown(ErrorCode.TIMED_OUT, "?"), True, False, StoreNews.DOWN),
+        (Transient(ErrorCode.OVERLOADED, "later"), False, False, StoreHealth.DOWN),
+        (Transient(ErrorCode.TIMED_OUT, "a read"), False, False, StoreHealth.DOWN),
+        (Transient(ErrorCode.RACED, "again"), False, True, StoreHealth.UP),
+        (Transient(ErrorCode.UNREACHABLE, "gone"), False, False, StoreHealth.DOWN),
+        (Unknown(ErrorCode.TIMED_OUT, "?"), True, False, StoreHealth.DOWN),
         (Unknown(ErrorCode.CONNECTION_LOST, "?"), True, False, None),
         (Unknown(ErrorCode.UNEXPECTED, "?"), True, True, None),
-        (Misconfigured(ErrorCode.MISCONFIGURED, "token"), False, False, StoreNews.DOWN),
+        (Misconfigured(ErrorCode.MISCONFIGURED, "token"), False, False, StoreHealth.DOWN),
     ],
 )
 def test_what_is_tried_again_and_what_it_costs(
-    outcome: Outcome, unknown: bool, strike: bool, news: StoreNews | None
+    outcome: Outcome, unknown: bool, strike: bool, news: StoreHealth | None
 ) -> None:
     settled = settle(dispatch(), outcome)
     assert settled.action is Action.RETRY
@@ -191,7 +191,7 @@ def test_a_parked_unknown_attempt_stays_unknown() -> None:
     assert settle(dispatch(strikes=2), Unknown(ErrorCode.UNEXPECTED, "bug")).unknown
 
 
-def test_the_stores_own_wish_is_the_delay() -> None:
+def test_the_stores_own_entry_is_the_delay() -> None:
     assert (
         settle(dispatch(), Transient(ErrorCode.OVERLOADED, "later", retry_after=42.0)).delay_seconds == 42.0
     )

@@ -11,16 +11,16 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox.compose.kafka import open_relay, open_source, running
-from outbox.dispatch import Dispatch
-from outbox.flow import Consumer
-from outbox.outcome import Done, Outcome
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done, Outcome
+from outbox.flow.settlement import RetryPolicy
+from outbox.flow.table import Consumer
 from outbox.settings import Settings
-from outbox.settlement import RetryPolicy
-from outbox.source import DirectSource, Source
 from outbox.store.engine import async_engine
-from outbox.store.wakeups import Wakeups
+from outbox.store.notifier import Notifier
 from outbox.store.work import Timing, WorkStore
-from outbox.worker import Worker, WorkerOptions
+from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.source import DirectSource, Source
 from tests.store.conftest import enqueue, query
 
 __all__ = ["enqueue", "query"]
@@ -67,7 +67,7 @@ class Bench:
     def __init__(self, url: str, topics: dict[str, object] | None = None) -> None:
         self.effects = ScriptedEffects()
         self.topics = topics
-        self.source: Callable[[WorkStore, Wakeups], Source] = DirectSource
+        self.source: Callable[[WorkStore, Notifier], Source] = DirectSource
         self._url = url
 
     @asynccontextmanager
@@ -105,8 +105,8 @@ class Bench:
         self, engine: AsyncEngine, store: WorkStore, concurrency: Mapping[Consumer, int], poll_seconds: float
     ) -> AsyncIterator[Source]:
         if self.topics is None:
-            async with Wakeups(self._url) as wakeups:
-                yield self.source(store, wakeups)
+            async with Notifier(self._url) as notifier:
+                yield self.source(store, notifier)
             return
         settings = Settings.model_validate(
             self.topics | {"database_url": self._url, "poll_interval_seconds": poll_seconds}

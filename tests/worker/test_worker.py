@@ -7,11 +7,11 @@ import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from outbox.dispatch import Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer, EventType
-from outbox.outcome import Done, Outcome, Refused, Transient
-from outbox.source import DirectSource
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done, Outcome, Refused, Transient
+from outbox.flow.table import Consumer, EventType
+from outbox.worker.source import DirectSource
 from tests.store.conftest import Enqueue, Query
 from tests.worker.conftest import Bench, direct_only
 
@@ -159,7 +159,7 @@ async def test_a_wake_up_without_room_for_more_lets_the_steps_under_way_get_on(
     async with bench.worker(until_idle=False, concurrency=1, only=Consumer.AUTHZ) as worker:
 
         async def be_woken(_: Dispatch) -> Outcome:
-            worker._source.stir()
+            worker._source.wake()
             await asyncio.sleep(0.05)
             return Done()
 
@@ -185,7 +185,7 @@ async def test_without_wake_ups_polling_finds_the_work(
     bench: Bench, enqueue: Enqueue, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As behind a transaction-pooling proxy: the channel stays silent.
-    monkeypatch.setattr("outbox.store.wakeups.CHANNEL", "nobody_says_anything_here")
+    monkeypatch.setattr("outbox.store.notifier.CHANNEL", "nobody_says_anything_here")
     async with bench.worker(until_idle=False, poll_seconds=0.05) as worker:
         running = asyncio.create_task(worker.run())
         await enqueue()

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from uuid import UUID
 
-from outbox.dispatch import Cause, Creator, Dispatch
 from outbox.errors import ErrorCode
-from outbox.flow import Consumer, Kind
+from outbox.flow.dispatch import Cause, Creator, Dispatch
+from outbox.flow.table import Consumer, Kind
 from tests.simulation.ledger.tables import Event, Intent, Row, Tables, latest
 
 
@@ -103,7 +103,7 @@ class Claiming(Tables):
 
     def _dispatch(self, row: Row, deadline: float) -> Dispatch:
         intent = self.intents[row.intent_id]
-        wish = self._wish_of(intent)
+        entry = self._entry_of(intent)
         cause = None
         if row.cause_code is not None:
             cause = Cause(ErrorCode(row.cause_code), row.cause_message or "")
@@ -120,8 +120,8 @@ class Claiming(Tables):
             cause=cause,
             look=row.looking,
             patience=row.patience,
-            request=wish.request,
-            creator=Creator(**wish.creator),
+            request=entry.request,
+            creator=Creator(**entry.creator),
             live_intent=self.live_intent(row.schedule_id),
             live_adopted=self._is_repair(self.live_intent(row.schedule_id)),
         )
@@ -130,7 +130,7 @@ class Claiming(Tables):
         intent = self.intents.get(intent_id) if intent_id else None
         return intent is not None and intent.kind is Kind.REPAIR
 
-    def _wish_of(self, intent: Intent) -> Intent:
+    def _entry_of(self, intent: Intent) -> Intent:
         """Whose request a dispatch carries: of a repair, the live intent's, or else the lane's last."""
         if intent.kind is not Kind.REPAIR or "adopt" in intent.request:
             return intent

@@ -10,7 +10,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from outbox.errors import ErrorCode
-from outbox.flow import TERMINALS, EventType, Kind, Status
+from outbox.flow.table import TERMINALS, EventType, Kind, Status
 from tests.simulation.ledger.settling import Settling
 from tests.simulation.ledger.tables import FOREVER, Event, Intent, Row, latest
 
@@ -20,8 +20,8 @@ class MemoryPostgres(Settling):
 
     def replay(self, intent_id: UUID, *, forced: bool = False) -> str:
         """Re-arm a parked step, or enqueue a failed intent anew; answers what was done."""
-        wish = self.intents.get(intent_id)
-        if wish is None:
+        entry = self.intents.get(intent_id)
+        if entry is None:
             return "refused"
         status = self.status(intent_id)
         if status is Status.PARKED:
@@ -30,20 +30,20 @@ class MemoryPostgres(Settling):
             return "rearmed"
         if status is not Status.FAILED:
             return "refused"
-        root = wish.replays or wish.id
+        root = entry.replays or entry.id
         chain = [one for one in self.intents.values() if one.replays == root]
         latest = max(chain, key=lambda one: one.replay_number or 0, default=None)
         if (latest.id if latest else root) != intent_id:
             return "refused"
         later = [
             one
-            for one in self.lane(wish.schedule_id)
-            if one.position > wish.position and (one.kind is not Kind.REPAIR or "adopt" in one.request)
+            for one in self.lane(entry.schedule_id)
+            if one.position > entry.position and (one.kind is not Kind.REPAIR or "adopt" in one.request)
         ]
         if later and not forced:
             return "refused"
         again = replace(
-            wish,
+            entry,
             id=self.new_id(),
             position=self._next_position(),
             created_at=self._clock(),
@@ -90,14 +90,14 @@ class MemoryPostgres(Settling):
     def request_repair(self, schedule_id: str, *, adopting: bool = False) -> UUID:
         """Ask for a lane to be brought to what its live stamp says, or for a legacy to become it."""
         moment = self._clock()
-        wish = {"adopt": True} if adopting else {}
+        entry = {"adopt": True} if adopting else {}
         for row in self.queue.values():
             waits = row.place in {"incoming", "behind"} or (row.place == "deferred" and row.due_at <= moment)
             intent = self.intents[row.intent_id]
-            is_same = intent.kind is Kind.REPAIR and intent.request == wish
+            is_same = intent.kind is Kind.REPAIR and intent.request == entry
             if row.schedule_id == schedule_id and is_same and waits:
                 return row.intent_id
-        repair = self._append_repair(schedule_id, moment, wish)
+        repair = self._append_repair(schedule_id, moment, entry)
         self.on_work()
         return repair.id
 

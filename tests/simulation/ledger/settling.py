@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from outbox.flow import EventType, Live
-from outbox.settlement import Action, Settlement, StoreNews
+from outbox.flow.settlement import Action, Settlement, StoreHealth
+from outbox.flow.table import EventType, Live
 from tests.simulation.ledger.claiming import Claiming
 from tests.simulation.ledger.tables import FOREVER, Breaker, Event, Lane, Row, latest, latest_or_none
 
@@ -115,7 +115,7 @@ class Settling(Claiming):
         row.due_at = latest(moment, hold_until)
 
     def _settle_breakers(self, settlements: Sequence[Settlement], moment: float) -> None:
-        down = {one.consumer: one for one in reversed(settlements) if one.store is StoreNews.DOWN}
+        down = {one.consumer: one for one in reversed(settlements) if one.store is StoreHealth.DOWN}
         for consumer, one in down.items():
             breaker = self.breakers.setdefault(consumer, Breaker(moment + 1.0, one.error_code))
             breaker.error_code = one.error_code
@@ -124,5 +124,5 @@ class Settling(Claiming):
                 breaker.failures += 1
                 breaker.probing = False
         for one in settlements:
-            if one.store is StoreNews.UP and one.consumer not in down:
+            if one.store is StoreHealth.UP and one.consumer not in down:
                 self.breakers.pop(one.consumer, None)

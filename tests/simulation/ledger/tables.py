@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from outbox.dispatch import Standing
-from outbox.flow import REQUESTED, STEPS, TERMINALS, Consumer, EventType, Kind, Status
+from outbox.flow.dispatch import Standing
+from outbox.flow.table import REQUESTED, STEPS, TERMINALS, Consumer, EventType, Kind, Status
 from outbox.store.work import Timing
 
 FOREVER = float("inf")
@@ -19,7 +19,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(slots=True)
 class Intent:
-    """A row of ``outbox.intents``."""
+    """A row of ``outbox.producer.intents``."""
 
     id: UUID
     position: int
@@ -102,7 +102,7 @@ class Breaker:
 
 
 @dataclass(slots=True)
-class Wish:
+class Entry:
     """What a producer asks for."""
 
     schedule_id: str
@@ -144,15 +144,15 @@ class Tables:
 
     # Producers.
 
-    def enqueue(self, wish: Wish) -> Intent:
+    def enqueue(self, entry: Entry) -> Intent:
         """Write an intent that nobody else sees before it is committed."""
         return Intent(
             self.new_id(),
             self._next_position(),
-            wish.schedule_id,
-            wish.kind,
-            wish.request,
-            wish.creator,
+            entry.schedule_id,
+            entry.kind,
+            entry.request,
+            entry.creator,
             created_at=self._clock(),
         )
 

@@ -1,0 +1,1 @@
+"""SpiceDB's side: the effects on relationships, and all that knows SpiceDB's client."""

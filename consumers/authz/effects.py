@@ -1,0 +1,291 @@
+"""Effects on SpiceDB: register a schedule, compensate a registration, deregister a deleted schedule, adopt.
+
+Keeps design rule 2 there: whose a registration is, and whether it happened, is read from its stamp; every
+write is conditional; an intent is marked ended before what it registered is taken away, so that a write of
+it which arrives late can never land; and nothing that isn't ours is ever touched.
+"""
+
+import structlog
+
+from consumers.authz.client import AuthzClient, NotAsExpected, Read, Requires, Tuple
+from consumers.authz.names import (
+    AGENT,
+    INTENT,
+    OWNER,
+    PARENT_AGENT,
+    REGISTERED_BY,
+    SCHEDULE,
+    SERVICE_ACCOUNT,
+    USER,
+    agent_of,
+)
+from consumers.authz.relationships import (
+    Holding,
+    any_stamp,
+    ended,
+    mark_of,
+    object_of,
+    only,
+    stamp_of,
+    stamped,
+)
+from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, undecided
+from outbox.errors import ErrorCode
+from outbox.flow.dispatch import Creator, Dispatch, Ledger, Standing
+from outbox.flow.outcome import Conflict, Done, Outcome, Transient
+from outbox.flow.table import Effect
+
+_log = structlog.get_logger()
+
+
+class AuthzEffects:
+    """SpiceDB's side of the flow; implements ``outbox.dispatch.Effects``."""
+
+    def __init__(self, client: AuthzClient, ledger: Ledger) -> None:
+        self._client = client
+        self._ledger = ledger
+
+    async def apply(self, dispatch: Dispatch) -> Outcome:
+        """Register, compensate or deregister, as the step asks.
+
+        Raises:
+            ValueError: the step is not one of SpiceDB's, or its ids are none.
+        """
+        call = _call(dispatch)
+        try:
+            match dispatch.step.effect:
+                case Effect.REGISTER:
+                    return await self._register(dispatch, call)
+                case Effect.COMPENSATE:
+                    return await self._compensate(dispatch, call)
+                case Effect.DEREGISTER:
+                    return await self._deregister(dispatch, call)
+                case effect:
+                    raise ValueError(f"{effect} is no effect on SpiceDB")
+        except StoreFailure as failure:
+            return failure.outcome
+
+    async def look(self, dispatch: Dispatch) -> Outcome:
+        """Read whether the registration stands. The other effects, never refused, are applied again."""
+        if dispatch.step.effect is not Effect.REGISTER:
+            return await self.apply(dispatch)
+        try:
+            holding = await self._read(dispatch.schedule_id, _call(dispatch))
+        except StoreFailure as failure:
+            return undecided(failure.outcome)
+        if registration(dispatch) and registration(dispatch) <= holding.tuples:
+            return Done(holding.zed_token)
+        return cause_stands(dispatch, ErrorCode.REGISTRATION_REFUSED)
+
+    async def clear_debris(self, dispatch: Dispatch) -> Outcome:
+        """Remove the relationships that an ended intent of the lane left behind; others' are a conflict."""
+        call = _call(dispatch)
+        try:
+            holding = await self._read(dispatch.schedule_id, call)
+            if not holding.tuples:
+                return Done(holding.zed_token)
+            outcome = await self._clear(dispatch, holding, call)
+        except StoreFailure as failure:
+            return failure.outcome
+        return outcome
+
+    async def adopt(self, dispatch: Dispatch) -> Outcome:
+        """Stamp an owned schedule that has no stamp in the intent's name; whoever owns it still does.
+
+        ``Done`` too if the stamp stands. What has no owner, or a stamp of somebody else's, is a conflict.
+        """
+        call = _call(dispatch)
+        stamp = stamp_of(dispatch.schedule_id, str(dispatch.intent_id))
+        try:
+            holding = await self._read(dispatch.schedule_id, call)
+            if holding.stamps == [stamp.subject_id]:
+                return Done(holding.zed_token)
+            owners = [t for t in holding.tuples if t.relation == OWNER]
+            if holding.stamps or not owners:
+                return await self._clear(dispatch, holding, call)
+            requires = [Requires(only(owner), present=True) for owner in sorted(owners)]
+            unstamped = Requires(any_stamp(dispatch.schedule_id), present=False)
+            going_on = Requires(ended(stamp.subject_id), present=False)
+            return Done(await self._client.create([stamp], [*requires, unstamped, going_on], call))
+        except NotAsExpected:
+            return _raced(f"{dispatch.schedule_id} changed while it was adopted")
+        except StoreFailure as failure:
+            return failure.outcome
+
+    async def withdraw(self, dispatch: Dispatch) -> Outcome:
+        """Take an adoption's stamp back, and nothing else; one still under way can't land any more."""
+        call = _call(dispatch)
+        stamp = stamp_of(dispatch.schedule_id, str(dispatch.intent_id))
+        try:
+            await self._client.touch([mark_of(stamp.subject_id)], call)
+            return Done(await self._client.delete(stamped(stamp.resource_id, stamp.subject_id), [], call))
+        except StoreFailure as failure:
+            return failure.outcome
+
+    # Registering.
+
+    async def _register(self, dispatch: Dispatch, call: Call) -> Outcome:
+        # The live schedule may have been created without a registration: SpiceDB alone can't tell.
+        if dispatch.live_intent not in {None, dispatch.intent_id}:
+            return Conflict(
+                ErrorCode.CONFLICT_LIVE,
+                f"{dispatch.schedule_id} exists, created by intent {dispatch.live_intent}: delete it first",
+            )
+        wanted = registration(dispatch)
+        if not wanted:
+            return await self._skip(dispatch, call)
+        requires = (
+            Requires(object_of(dispatch.schedule_id), present=False),
+            Requires(ended(str(dispatch.intent_id)), present=False),
+        )
+        try:
+            return Done(await self._client.create(sorted(wanted), requires, call))
+        except NotAsExpected:
+            return await self._explain(dispatch, call)
+
+    async def _explain(self, dispatch: Dispatch, call: Call) -> Outcome:
+        """Tell why the registration's preconditions did not hold, and clear away what is ours."""
+        holding = await self._read(dispatch.schedule_id, call)
+        if registration(dispatch) <= holding.tuples:
+            return Done(holding.zed_token)
+        if holding.stamps == [str(dispatch.intent_id)]:
+            # Not marked as ended: this intent still means to register.
+            await self._remove(dispatch.schedule_id, str(dispatch.intent_id), call)
+            return _raced(f"part of the registration of {dispatch.schedule_id} was missing: it starts over")
+        if not holding.tuples:
+            return _raced(f"{dispatch.schedule_id} was not free a moment ago, or its intent was ended")
+        return await self._clear(dispatch, holding, call)
+
+    async def _skip(self, dispatch: Dispatch, call: Call) -> Outcome:
+        """Register nothing, for want of an owner, unless others hold the name: they would own it all."""
+        holding = await self._read(dispatch.schedule_id, call)
+        if holding.tuples:
+            return await self._clear(dispatch, holding, call)
+        _log.warning(
+            "registration_skipped",
+            schedule_id=dispatch.schedule_id,
+            intent_id=str(dispatch.intent_id),
+            reason="the principal has neither a user id nor a service account id",
+        )
+        return Done(skipped=True)
+
+    async def _clear(self, dispatch: Dispatch, holding: Holding, call: Call) -> Outcome:
+        """Remove debris of our own lane and have the step tried again; anything else is a conflict."""
+        schedule_id = dispatch.schedule_id
+        match await self._standing(schedule_id, holding):
+            case Standing.ENDED:
+                await self._mark_ended_and_remove(schedule_id, holding.stamps[0], call)
+                return _raced(f"debris of intent {holding.stamps[0]} was removed from {schedule_id}")
+            case Standing.LIVE:
+                return Conflict(
+                    ErrorCode.CONFLICT_LIVE,
+                    f"{schedule_id} exists, registered by intent {holding.stamps[0]}: delete it first",
+                )
+            case Standing.FOREIGN:
+                return Conflict(
+                    ErrorCode.CONFLICT_FOREIGN,
+                    f"{SCHEDULE}:{schedule_id} has relationships in SpiceDB that the outbox did not write",
+                )
+
+    # Taking away.
+
+    async def _compensate(self, dispatch: Dispatch, call: Call) -> Outcome:
+        return Done(await self._mark_ended_and_remove(dispatch.schedule_id, str(dispatch.intent_id), call))
+
+    async def _deregister(self, dispatch: Dispatch, call: Call) -> Outcome:
+        schedule_id = dispatch.schedule_id
+        if dispatch.live_intent is None:
+            token = await self._remove_legacy(schedule_id, call)
+        else:
+            token = await self._mark_ended_and_remove(schedule_id, str(dispatch.live_intent), call)
+        if token is None and dispatch.live_adopted:
+            # Somebody took the stamp away: it is as it was before the adoption.
+            token = await self._remove_legacy(schedule_id, call)
+        if token is not None:
+            return Done(token)
+        holding = await self._read(schedule_id, call)
+        if not holding.tuples:
+            return Done()
+        match await self._standing(schedule_id, holding):
+            case Standing.ENDED:
+                token = await self._mark_ended_and_remove(schedule_id, holding.stamps[0], call)
+                return Done(token) if token else _raced(f"{schedule_id} changed while debris was removed")
+            case Standing.LIVE:
+                return _raced(f"{schedule_id} was registered while it was deregistered")
+            case Standing.FOREIGN:
+                _log.warning("foreign_relationships_left", schedule_id=schedule_id, stamps=holding.stamps)
+                return Done(holding.zed_token)
+
+    async def _mark_ended_and_remove(self, schedule_id: str, stamp: str, call: Call) -> str | None:
+        """Mark an intent as ended, then remove what it registered."""
+        # The order is the point: a registration of it that is still under way can't land after the mark.
+        await self._client.touch([mark_of(stamp)], call)
+        return await self._remove(schedule_id, stamp, call)
+
+    async def _remove(self, schedule_id: str, stamp: str, call: Call) -> str | None:
+        """Remove all relationships of a schedule that carries the stamp; None if it doesn't."""
+        try:
+            return await self._client.delete(
+                object_of(schedule_id), [Requires(stamped(schedule_id, stamp), present=True)], call
+            )
+        except NotAsExpected:
+            return None
+
+    async def _remove_legacy(self, schedule_id: str, call: Call) -> str | None:
+        """Remove all relationships of a schedule that carries no stamp at all; None if it does."""
+        try:
+            return await self._client.delete(
+                object_of(schedule_id), [Requires(any_stamp(schedule_id), present=False)], call
+            )
+        except NotAsExpected:
+            return None
+
+    # Looking.
+
+    async def _read(self, schedule_id: str, call: Call) -> Holding:
+        found: Read = await self._client.read(object_of(schedule_id), call)
+        return Holding(frozenset(found.tuples), found.zed_token)
+
+    async def _standing(self, schedule_id: str, holding: Holding) -> Standing:
+        """Tell whose the relationships are; without one stamp that says so, they are somebody else's."""
+        if len(holding.stamps) != 1:
+            return Standing.FOREIGN
+        return await self._ledger.standing(schedule_id, holding.stamps[0])
+
+
+def registration(dispatch: Dispatch) -> frozenset[Tuple]:
+    """List the relationships that register the dispatch's schedule; none, if it has no creator."""
+    return relationships_of(dispatch.schedule_id, dispatch.creator, str(dispatch.intent_id))
+
+
+def relationships_of(schedule_id: str, creator: Creator, intent_id: str) -> frozenset[Tuple]:
+    """List the relationships by which an intent registers a schedule; none, if it has no creator."""
+    owner = owner_of(creator)
+    if owner is None:
+        return frozenset()
+    return frozenset(
+        {
+            Tuple(SCHEDULE, schedule_id, OWNER, *owner),
+            Tuple(SCHEDULE, schedule_id, PARENT_AGENT, AGENT, agent_of(schedule_id)),
+            Tuple(SCHEDULE, schedule_id, REGISTERED_BY, INTENT, intent_id),
+        }
+    )
+
+
+def owner_of(creator: Creator) -> tuple[str, str] | None:
+    """Name the type and id of the subject that owns what the creator creates, if there is one."""
+    if creator.user_id is not None:
+        return USER, creator.user_id
+    if creator.service_account_id is not None:
+        return SERVICE_ACCOUNT, creator.service_account_id
+    return None
+
+
+def _call(dispatch: Dispatch) -> Call:
+    call = Call.of(dispatch)
+    account = dispatch.creator.account_id
+    return call if account is None else call.with_header(ACCOUNT_HEADER, account)
+
+
+def _raced(message: str) -> Transient:
+    return Transient(ErrorCode.RACED, message, retry_after=0.0)

@@ -1,0 +1,1 @@
+"""The audit: whether ledger, SpiceDB and Temporal agree."""

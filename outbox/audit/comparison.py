@@ -1,0 +1,214 @@
+"""Whether the three stores agree on one schedule: a pure comparison of ledger, SpiceDB and Temporal.
+
+What is ours is told by stamp: a stamp of an intent of the lane. What carries no stamp of ours is listed and
+left alone (design rule 2); a lane that has unsettled intents can't be judged yet.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from outbox.audit.drift import Drift, DriftKind, Fix
+
+# As ``outbox.producer.requests`` takes them: what else there is, no delete could name.
+_SCHEDULE_ID = re.compile(r"[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*--[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What the live intent wrote to SpiceDB.
+
+    Attributes:
+        required: its relationships, as ``relation@type:id``.
+        owner: the one owner, as ``type:id``; None: not known (the intent is an adoption, or is gone).
+    """
+
+    required: frozenset[str]
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A lane as the ledger has it.
+
+    Attributes:
+        live_intent: the stamp of the create (or adoption) that stands, if one does.
+        adopted: it is an adoption's: the schedule in Temporal carries no stamp.
+        registration: None where nothing stands, or its registration was skipped.
+        former_owners: whom ended intents of the lane had registered, as ``type:id``.
+        ran_out: the live schedule's own end has passed.
+        busy: it has intents that have not ended.
+    """
+
+    schedule_id: str
+    live_intent: str | None = None
+    adopted: bool = False
+    registration: Registration | None = None
+    former_owners: frozenset[str] = frozenset()
+    ran_out: bool = False
+    busy: bool = False
+
+    @property
+    def expected_stamp(self) -> str | None:
+        """The stamp that its schedule carries in Temporal."""
+        return None if self.adopted else self.live_intent
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What SpiceDB holds on one schedule: relationships, as ``relation@type:id``."""
+
+    relationships: frozenset[str] = frozenset()
+
+    @cached_property
+    def owners(self) -> frozenset[str]:
+        """The subjects of its owner relationships, as ``type:id``."""
+        return self._subjects("owner@")
+
+    @cached_property
+    def stamps(self) -> frozenset[str]:
+        """The intents that it was registered by."""
+        return self._subjects("registered_by@outbox_intent:")
+
+    def _subjects(self, prefix: str) -> frozenset[str]:
+        return frozenset(one.removeprefix(prefix) for one in self.relationships if one.startswith(prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A schedule that Temporal has, and its stamp (None: it carries none)."""
+
+    stamp: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the two stores hold under one name; nothing, by default."""
+
+    holding: Holding = Holding()
+    schedule: Scheduled | None = None
+
+    @property
+    def stamps(self) -> frozenset[str]:
+        """Every stamp that either store has."""
+        stamp = self.schedule.stamp if self.schedule else None
+        return self.holding.stamps | ({stamp} if stamp is not None else set())
+
+
+def compare(lane: Lane, observed: Observed, lane_of: Mapping[str, str]) -> Iterator[Drift]:
+    """Compare one lane that is not busy with what the stores hold under its name.
+
+    Args:
+        lane: as the ledger has it; of a name that the ledger doesn't know, an empty one.
+        observed: what the stores hold.
+        lane_of: the schedule id of each stamp observed that is one of our intents; the live one may lack.
+    """
+    if _is_legacy(lane, observed):
+        detail = "in SpiceDB and Temporal, without a stamp"
+        yield Drift(lane.schedule_id, DriftKind.LEGACY, detail, Fix.ADOPT)
+        return
+    ours = {stamp for stamp in observed.stamps if lane_of.get(stamp) == lane.schedule_id}
+    if lane.registration:
+        yield from _registered(lane, lane.registration, observed.holding, ours)
+    else:
+        yield from _unregistered(lane, observed.holding)
+    yield from _stamps(lane, observed.holding, ours)
+    if lane.live_intent is not None:
+        yield from _live(lane, lane.live_intent, observed.schedule, ours)
+    elif observed.schedule is not None:
+        yield _unexpected(lane, observed.schedule, ours)
+
+
+def _is_legacy(lane: Lane, observed: Observed) -> bool:
+    holding = observed.holding
+    return (
+        lane.live_intent is None
+        and observed.schedule == Scheduled(None)
+        and bool(holding.owners)
+        and not holding.stamps
+        and not holding.owners & lane.former_owners
+        and _SCHEDULE_ID.fullmatch(lane.schedule_id) is not None
+    )
+
+
+def _registered(lane: Lane, registration: Registration, holding: Holding, ours: set[str]) -> Iterator[Drift]:
+    name = lane.schedule_id
+    missing = registration.required - holding.relationships
+    if missing:
+        yield Drift(name, DriftKind.MISSING_TUPLE, f"lacks {_list(missing)}", _refill(lane, holding, ours))
+    elif lane.adopted and not holding.owners:
+        yield Drift(name, DriftKind.MISSING_TUPLE, "adopted, and lacks an owner", Fix.ADD_OWNER)
+    others = holding.owners - {registration.owner}
+    if registration.owner is not None and others:
+        detail = f"owned by {_list(others)} instead of {registration.owner} alone"
+        # What replaces the registration of an ended intent removes its owner, too.
+        replaced = len(holding.stamps) == 1 and holding.stamps <= ours - {lane.live_intent}
+        yield Drift(name, DriftKind.WRONG_OWNER, detail, Fix.REPAIR if replaced else Fix.REMOVE_OWNER)
+
+
+def _refill(lane: Lane, holding: Holding, ours: set[str]) -> Fix:
+    """What restores a registration: a repair, unless somebody else's relationships are in its way."""
+    if lane.adopted and not holding.owners:
+        return Fix.DELETE
+    free = not holding.relationships or (lane.adopted and not holding.stamps)
+    if free or (len(holding.stamps) == 1 and holding.stamps <= ours | {lane.live_intent}):
+        return Fix.REPAIR
+    return Fix.FREE_TUPLES
+
+
+def _unregistered(lane: Lane, holding: Holding) -> Iterator[Drift]:
+    if holding.stamps:
+        return
+    former = holding.owners & lane.former_owners
+    if former:
+        detail = f"the former owner {_list(former)} still owns it"
+        yield Drift(lane.schedule_id, DriftKind.WRONG_OWNER, detail, Fix.REMOVE_OWNER)
+    elif holding.relationships:
+        detail = f"in SpiceDB, without a stamp: {_list(holding.relationships)}"
+        yield Drift(lane.schedule_id, DriftKind.FOREIGN, detail, Fix.NONE)
+
+
+def _stamps(lane: Lane, holding: Holding, ours: set[str]) -> Iterator[Drift]:
+    for stamp in sorted(holding.stamps - {lane.live_intent}):
+        if stamp in ours:
+            detail = f"relationships of intent {stamp}, which is not live"
+            fix = Fix.REPAIR if len(holding.stamps) == 1 else Fix.FREE_TUPLES
+            yield Drift(lane.schedule_id, DriftKind.ORPHAN_TUPLE, detail, fix)
+        else:
+            detail = f"in SpiceDB, with the stamp {stamp}, not of this lane"
+            yield Drift(lane.schedule_id, DriftKind.FOREIGN, detail, Fix.NONE)
+
+
+def _live(lane: Lane, live: str, schedule: Scheduled | None, ours: set[str]) -> Iterator[Drift]:
+    name = lane.schedule_id
+    if schedule == Scheduled(lane.expected_stamp):
+        return
+    if lane.ran_out and (schedule is None or schedule.stamp not in ours):
+        yield Drift(name, DriftKind.FINISHED, f"intent {live} has run out", Fix.CLEAN_UP)
+    elif schedule is None or schedule.stamp in ours:
+        detail = f"intent {live} is live; Temporal has no such schedule"
+        yield Drift(name, DriftKind.MISSING_SCHEDULE, detail, Fix.DELETE if lane.adopted else Fix.REPAIR)
+    else:
+        detail = f"intent {live} is live; in Temporal, a schedule {_whose(schedule)} has its name"
+        yield Drift(name, DriftKind.WRONG_STAMP, detail, Fix.FREE_SCHEDULE)
+        return
+    if schedule is not None:
+        yield _unexpected(lane, schedule, ours)
+
+
+def _unexpected(lane: Lane, schedule: Scheduled, ours: set[str]) -> Drift:
+    if schedule.stamp in ours:
+        detail = f"in Temporal, of intent {schedule.stamp}, which has ended"
+        return Drift(lane.schedule_id, DriftKind.ORPHAN_SCHEDULE, detail, Fix.REPAIR)
+    return Drift(lane.schedule_id, DriftKind.FOREIGN, f"in Temporal, {_whose(schedule)}", Fix.NONE)
+
+
+def _whose(schedule: Scheduled) -> str:
+    if schedule.stamp is None:
+        return "without a stamp"
+    return f"with the stamp {schedule.stamp}, not of this lane"
+
+
+def _list(items: Iterable[str]) -> str:
+    return ", ".join(sorted(items))

@@ -1,0 +1,119 @@
+"""The continuous audit: looks at a few lanes at a time, round after round, at a rate that all workers share.
+
+Each lane is looked at by itself, as ``outbox audit --schedule`` does. After the lanes, a round goes through
+the stores' lists for what carries a stamp under a name without a lane: a late write of an intent that was
+pruned since, or the work of another outbox. That is counted, and never touched.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from outbox.audit.drift import Drift, DriftKind
+from outbox.audit.sweep import Readers, Tally, examine
+from outbox.store.continuous_audit import ContinuousAuditStore, Stage, Turn
+
+_MOST_AT_ONCE = 50
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StampedPage:
+    """Some names of a store's list that carry a stamp, and where to read on (None: the end)."""
+
+    stamps: Mapping[str, str]
+    following: str | None
+
+
+class ContinuousReaders(Readers, Protocol):
+    """The three stores, as rounds read them."""
+
+    async def stamped_page(self, stage: Stage, cursor: str) -> StampedPage:
+        """Read on in a store's list."""
+        ...
+
+    async def known(self, names: Collection[str]) -> set[str]:
+        """Those of the names that have a lane."""
+        ...
+
+
+class ContinuousAudit:
+    """Goes on with the round, turn by turn.
+
+    Args:
+        store: where the round stands.
+        readers: the three stores.
+        rate: lanes per second, over all workers.
+        request_repair: asks for a repair of a schedule; None: drifts are only told.
+    """
+
+    def __init__(
+        self,
+        store: ContinuousAuditStore,
+        readers: ContinuousReaders,
+        *,
+        rate: float,
+        request_repair: Callable[[str], Awaitable[object]] | None = None,
+    ) -> None:
+        self._store = store
+        self._readers = readers
+        self._rate = rate
+        self._request_repair = request_repair
+        self._turn: Turn | None = None
+
+    async def step(self) -> bool:
+        """Take a turn, if it is the time, and carry it out; whether there was one.
+
+        Raises:
+            Exception: whatever the readers raise; the next step tries the same turn again.
+        """
+        if self._turn is None:
+            most = max(1, min(_MOST_AT_ONCE, int(self._rate)))
+            self._turn = await self._store.take(self._rate, most=most)
+        turn = self._turn
+        if turn is None:
+            return False
+        await (self._look(turn) if turn.stage is Stage.LANES else self._sweep(turn))
+        self._turn = None
+        return True
+
+    async def start_over(self) -> None:
+        """Go back to the beginning of a list whose cursor its store refuses."""
+        turn, self._turn = self._turn, None
+        if turn is not None and turn.stage is not Stage.LANES:
+            await self._store.go_on(turn, "")
+
+    async def _look(self, turn: Turn) -> None:
+        tally = Tally()
+        asked: set[str] = set()
+        async for finding in examine(self._readers, turn.names, tally):
+            if not isinstance(finding, Drift):
+                continue
+            told = log.warning if finding.is_ours else log.debug
+            told(
+                "audit.drift",
+                schedule_id=finding.schedule_id,
+                kind=finding.kind.value,
+                detail=finding.detail,
+                fix=finding.fix.value,
+            )
+            if self._request_repair and finding.is_repaired and finding.schedule_id not in asked:
+                asked.add(finding.schedule_id)
+                await self._request_repair(finding.schedule_id)
+        if tally.found:
+            await self._store.tell({kind.value: count for kind, count in tally.found.items()})
+
+    async def _sweep(self, turn: Turn) -> None:
+        page = await self._readers.stamped_page(turn.stage, turn.reached)
+        unknown = page.stamps.keys() - await self._readers.known(page.stamps.keys())
+        for name in sorted(unknown):
+            log.debug(
+                "audit.foreign_stamp", schedule_id=name, store=turn.stage.value, stamp=page.stamps[name]
+            )
+        if unknown:
+            await self._store.tell({DriftKind.FOREIGN.value: len(unknown)})
+        if await self._store.go_on(turn, page.following):
+            log.debug("audit.round_over")

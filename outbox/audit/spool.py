@@ -1,0 +1,70 @@
+"""Sorts what the stores list by schedule id, whatever there is of it, in little memory.
+
+SQLite keeps it in a temporary file that has no name: it is gone with the process, however that ends.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from itertools import groupby
+from types import TracebackType
+from typing import Self
+
+from outbox.audit.comparison import Holding, Observed, Scheduled
+
+_AT_ONCE = 1000
+_SPICEDB, _TEMPORAL = 1, 2
+
+
+class Spool:
+    """Takes in what SpiceDB and Temporal hold in any order, and gives it back by schedule id."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        # Nothing here outlives the process: no journal, no waiting for the disk.
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE seen (name TEXT, store INTEGER, what TEXT)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    async def add_holdings(self, holdings: AsyncIterator[tuple[str, Holding]]) -> None:
+        """Take in all of SpiceDB's."""
+        rows = ((name, _SPICEDB, "\n".join(held.relationships)) async for name, held in holdings)
+        await self._add(rows)
+
+    async def add_schedules(self, schedules: AsyncIterator[tuple[str, Scheduled]]) -> None:
+        """Take in all of Temporal's."""
+        await self._add((name, _TEMPORAL, found.stamp) async for name, found in schedules)
+
+    def observed(self) -> Iterator[tuple[str, Observed]]:
+        """Give back what was taken in, one observed for each name, in the order of the names' bytes."""
+        rows = self._database.execute("SELECT name, store, what FROM seen ORDER BY name, store")
+        for name, found in groupby(rows, key=lambda row: row[0]):
+            what = {store: text for _, store, text in found}
+            yield (
+                name,
+                Observed(
+                    Holding(frozenset(what[_SPICEDB].split("\n"))) if _SPICEDB in what else Holding(),
+                    Scheduled(what[_TEMPORAL]) if _TEMPORAL in what else None,
+                ),
+            )
+
+    async def _add(self, rows: AsyncIterator[tuple[str, int, str | None]]) -> None:
+        batch: list[tuple[str, int, str | None]] = []
+        async for row in rows:
+            batch.append(row)
+            if len(batch) == _AT_ONCE:
+                self._write(batch)
+                batch.clear()
+        self._write(batch)
+
+    def _write(self, batch: list[tuple[str, int, str | None]]) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT INTO seen VALUES (?, ?, ?)", batch)
+        self._database.execute("COMMIT")

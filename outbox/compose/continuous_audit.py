@@ -1,0 +1,81 @@
+"""The continuous audit beside a worker, put together from the settings."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from consumers.calls import StoreFailure
+from outbox.audit.continuous import ContinuousAudit
+from outbox.compose.audit import AllThree, is_away
+from outbox.compose.clients import authz_client, temporal_client
+from outbox.settings import Settings
+from outbox.store.continuous_audit import ContinuousAuditStore
+from outbox.store.engine import is_passing, open_engine
+from outbox.store.ledger import LedgerStore
+from outbox.store.operate import OperateStore
+
+_PAUSE_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def auditing(settings: Settings) -> AsyncIterator[None]:
+    """Inside, rounds go on beside whatever else runs, with connections of their own; not at rate 0."""
+    if not settings.audit_rate_per_second:
+        yield
+        return
+    async with open_continuous_audit(settings) as rounds:
+        going = asyncio.create_task(_go_on(rounds, settings.audit_rate_per_second), name="outbox-audit")
+        try:
+            yield
+        finally:
+            # It only reads, and asks for repairs in single statements: it may end anywhere.
+            going.cancel()
+            with suppress(asyncio.CancelledError):
+                await going
+
+
+@asynccontextmanager
+async def open_continuous_audit(settings: Settings) -> AsyncIterator[ContinuousAudit]:
+    """ContinuousAudit, as the settings describe them."""
+    authz = authz_client(settings)
+    try:
+        async with open_engine(settings.database_url.get_secret_value()) as engine:
+            yield ContinuousAudit(
+                ContinuousAuditStore(engine),
+                AllThree(LedgerStore(engine), authz, await temporal_client(settings)),
+                rate=settings.audit_rate_per_second,
+                request_repair=OperateStore(engine).request_repair if settings.audit_repairs else None,
+            )
+    finally:
+        await authz.close()
+
+
+async def _go_on(rounds: ContinuousAudit, rate: float) -> None:
+    """Take turns until cancelled; an outage costs time, and nothing that is wrong here ends the worker."""
+    while True:
+        try:
+            if await rounds.step():
+                continue  # until the rate is spent
+        except StoreFailure as failure:
+            log.info("audit.postponed", reason=str(failure))
+            if not is_away(failure):
+                await _start_over(rounds)
+        except DBAPIError as error:
+            if not is_passing(error):
+                fix = "see `outbox migrate --print-grants`, or set OUTBOX_AUDIT_RATE_PER_SECOND=0"
+                log.exception("audit.ended", fix=fix)
+                return
+            log.info("audit.postponed", reason=type(error.orig).__name__)
+        await asyncio.sleep(max(_PAUSE_SECONDS, 1 / rate))
+
+
+async def _start_over(rounds: ContinuousAudit) -> None:
+    try:
+        await rounds.start_over()
+    except DBAPIError as error:
+        log.info("audit.postponed", reason=type(error.orig).__name__)

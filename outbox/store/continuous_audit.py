@@ -1,0 +1,64 @@
+"""The continuous audit's side of Postgres: what the next turn is, and what was found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+_TAKE = text("SELECT * FROM outbox.audit_take(:rate, :most)")
+_TELL = text("SELECT outbox.audit_tell(CAST(:counted AS jsonb))")
+_PASS = text("SELECT outbox.audit_pass(:stage, :reached, :following)")
+
+
+class Stage(StrEnum):
+    """What a round goes through, in this order."""
+
+    LANES = "lanes"
+    SPICEDB = "spicedb"
+    TEMPORAL = "temporal"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A piece of the round.
+
+    Attributes:
+        reached: where the list is read on; empty: from its beginning.
+        names: the lanes to look at.
+    """
+
+    stage: Stage
+    reached: str
+    names: tuple[str, ...] = ()
+
+
+class ContinuousAuditStore:
+    """Takes turns in the round that all workers share."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def take(self, rate: float, *, most: int) -> Turn | None:
+        """Take the next piece, at most so many lanes; None: it is not the time (rate, outage, other worker).
+
+        Args:
+            rate: lanes per second, over all workers.
+            most: lanes at once.
+        """
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(_TAKE, {"rate": rate, "most": most})).one_or_none()
+        return None if row is None else Turn(Stage(row.stage), row.reached, tuple(row.names))
+
+    async def tell(self, counted: Mapping[str, int]) -> None:
+        """Add to what the round has found, by kind."""
+        async with self._engine.connect() as connection:
+            await connection.execute(_TELL, {"counted": orjson.dumps(dict(counted)).decode()})
+
+    async def go_on(self, turn: Turn, following: str | None) -> bool:
+        """Pass on to a list's next page, or (None) what comes after the list; whether the round is over."""
+        asked = {"stage": turn.stage, "reached": turn.reached, "following": following}
+        async with self._engine.connect() as connection:
+            return bool(await connection.scalar(_PASS, asked))

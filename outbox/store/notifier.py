@@ -1,0 +1,90 @@
+"""Wake-ups: a LISTEN connection of its own. They only make an idle worker faster; polling is the truth."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from typing import Self
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from outbox.store.engine import driver_url
+
+CHANNEL = "outbox_work"
+_PROBE = "outbox_probe"
+_HEARTBEAT_SECONDS = 15.0
+_PROBE_SECONDS = 3.0
+_RECONNECT_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+
+class Notifier:
+    """Calls ``on_wake`` when a producer says that work came in, for as long as the context is open.
+
+    A lost connection is made anew; one that a transaction-pooling proxy makes deaf is found by a probe and
+    given up, as is one that a heartbeat gets no answer on.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._url = (
+            driver_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+        )
+        self._task: asyncio.Task[None] | None = None
+        self.on_wake: Callable[[], None] = lambda: None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._listen_for_ever(), name="outbox-notifier")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                heard = await self._listen()
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                log.info("notifier.lost", error=type(error).__name__)
+            else:
+                if not heard:
+                    log.warning(
+                        "notifier.deaf",
+                        hint="LISTEN gets no notifications here (a transaction-pooling proxy?); polling only",
+                    )
+                    return
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen(self) -> bool:
+        """Listen until the connection breaks; False if the connection turns out to be deaf."""
+        connection = await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, connect_timeout=10, application_name="outbox wake-ups"
+        )
+        async with connection:
+            for channel in (CHANNEL, _PROBE):
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            if not await self._probe(connection):
+                return False
+            # What came in while nobody listened was told to nobody.
+            self.on_wake()
+            while True:
+                async for notification in connection.notifies(timeout=_HEARTBEAT_SECONDS):
+                    if notification.channel == CHANNEL:
+                        self.on_wake()
+                async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                    await connection.execute("SELECT 1")
+
+    async def _probe(self, connection: psycopg.AsyncConnection) -> bool:
+        word = uuid.uuid4().hex
+        await connection.execute("SELECT pg_notify(%s, %s)", (_PROBE, word))
+        heard = False
+        async for notification in connection.notifies(timeout=_PROBE_SECONDS, stop_after=1):
+            heard = heard or notification.payload == word
+            if notification.channel == CHANNEL:
+                # Real work arrived while probing: proof enough.
+                self.on_wake()
+                heard = True
+        return heard

@@ -1,0 +1,215 @@
+"""The worker: one loop, take -> apply -> settle.
+
+Start reading at ``Worker.run``. It keeps the rules of leases and credit: no more steps are taken than can be
+applied at once, every step is bounded by the deadline of its lease, and no outcome is lost: what can't be
+told for sure is ``Unknown``.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from outbox import clock
+from outbox.errors import ErrorCode
+from outbox.failpoints import reach
+from outbox.flow.dispatch import Cause, Dispatch, Effects
+from outbox.flow.outcome import Done, Outcome, Unknown
+from outbox.flow.settlement import Action, RetryPolicy, Settlement, decide, park
+from outbox.flow.table import Consumer
+from outbox.store.engine import is_passing
+from outbox.worker.settler import Settler, Settles
+from outbox.worker.source import Source
+
+_POSTGRES_AWAY_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker works.
+
+    Attributes:
+        concurrency: how many effects of each consumer run at once.
+        poll_seconds: how long it waits when there is nothing to do.
+        drain_seconds: how long steps under way may take to finish once it is told to stop.
+        until_idle: stop by itself when nothing is left that goes on without a person.
+    """
+
+    concurrency: Mapping[Consumer, int]
+    policy: RetryPolicy
+    poll_seconds: float = 0.5
+    drain_seconds: float = 15.0
+    settle_batch_max: int = 250
+    until_idle: bool = False
+
+
+class Worker:
+    """Takes steps from a source, applies them through the effects, settles them in Postgres."""
+
+    def __init__(
+        self,
+        source: Source,
+        store: Settles,
+        effects: Mapping[Consumer, Effects],
+        options: WorkerOptions,
+        *,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._source = source
+        self._effects = effects
+        self._options = options
+        self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        # Bound once: to look the logger up for each step costs as much as all else that is logged.
+        self._log = log.bind()
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight: Counter[Consumer] = Counter()
+        self._settled_as: Counter[Action] = Counter()
+        # A worker for one store alone must wake the workers of the other when it settles, and one that takes
+        # from a relay must wake the relay.
+        wakes = source.relayed or not {Consumer.AUTHZ, Consumer.TEMPORAL} <= set(effects)
+        self._settler = Settler(
+            store, batch_max=options.settle_batch_max, wake=wakes, on_settled=self._settled
+        )
+
+    def stop(self) -> None:
+        """Take no more steps, let those under way finish, then return from ``run``."""
+        self._stopping.set()
+        self._source.wake()
+
+    async def run(self) -> None:
+        """Work until stopped (or idle, where asked for), then drain.
+
+        Raises:
+            DBAPIError: Postgres answers that it can't be used (not migrated, not allowed).
+        """
+        settling = asyncio.create_task(self._settler.run(), name="outbox-settler")
+        settling.add_done_callback(lambda _: self.stop())
+        try:
+            while not self._stopping.is_set():
+                credit = self._credit()
+                taken = await self._take(credit)
+                await reach("take.after")
+                for dispatch in taken:
+                    self._start(dispatch)
+                if taken and len(taken) == sum(credit.values()):
+                    continue
+                if self._options.until_idle and await self._idle():
+                    break
+                await self._source.wait_for_work(self._options.poll_seconds)
+        finally:
+            await self._drain(settling)
+
+    def summary(self) -> dict[str, int]:
+        """How many steps ended how: advanced, retried, held, parked, and settlements dropped as stale."""
+        return {action.value: self._settled_as[action] for action in Action} | {
+            "dropped": self._settler.dropped
+        }
+
+    def _credit(self) -> dict[Consumer, int]:
+        free = {name: most - self._in_flight[name] for name, most in self._options.concurrency.items()}
+        return {name: room for name, room in free.items() if room > 0}
+
+    async def _take(self, credit: Mapping[Consumer, int]) -> list[Dispatch]:
+        if not credit:
+            return []
+        try:
+            return await self._source.take(credit)
+        except DBAPIError as error:
+            if not is_passing(error):
+                raise
+            log.warning("take.postponed", error=type(error.orig).__name__)
+            await asyncio.sleep(_POSTGRES_AWAY_SECONDS)
+            return []
+
+    def _start(self, dispatch: Dispatch) -> None:
+        self._in_flight[dispatch.consumer] += 1
+        task = asyncio.create_task(self._work(dispatch), name=f"outbox-{dispatch.intent_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, dispatch: Dispatch) -> None:
+        if dispatch.strikes >= self._options.policy.max_strikes:
+            # It took its workers down with it as often as a step may fail.
+            cause = Cause(ErrorCode.LEASE_EXPIRED, "every worker that took the step died or stalled")
+            self._settler.put(park(dispatch, cause))
+            return
+        outcome = await self._apply(dispatch)
+        self._tell(dispatch, outcome)
+        self._settler.put(decide(dispatch, outcome, self._options.policy, self._jitter))
+
+    async def _apply(self, dispatch: Dispatch) -> Outcome:
+        effects = self._effects[dispatch.consumer]
+        try:
+            async with asyncio.timeout(max(0.0, dispatch.remaining())):
+                await reach("apply.before")
+                outcome = await (effects.look(dispatch) if dispatch.look else effects.apply(dispatch))
+                await reach("apply.after")
+                return outcome
+        except TimeoutError:
+            return Unknown(ErrorCode.TIMED_OUT, "no answer before the step's deadline")
+        except asyncio.CancelledError:
+            return Unknown(ErrorCode.RELEASED, "the worker was stopped while the step was under way")
+        except Exception as error:
+            # Anything may have happened: it is unknown, and parks when it keeps happening.
+            log.exception("step.unexpected", intent_id=str(dispatch.intent_id))
+            return Unknown(ErrorCode.UNEXPECTED, f"{type(error).__name__}: {error}"[:500])
+
+    def _settled(self, batch: list[Settlement]) -> None:
+        for settlement in batch:
+            self._in_flight[settlement.consumer] -= 1
+            self._settled_as[settlement.action] += 1
+        self._source.wake()
+
+    async def _idle(self) -> bool:
+        if self._in_flight.total():
+            return False
+        try:
+            return not await self._source.pending(repairs=Consumer.BOTH in self._effects)
+        except DBAPIError as error:
+            if not is_passing(error):
+                raise
+            # Who can't be asked isn't idle for sure.
+            return False
+
+    async def _drain(self, settling: asyncio.Task[None]) -> None:
+        """Let the steps under way finish, release those that take too long, and settle all of them."""
+        self._source.close()
+        until = clock.monotonic() + self._options.drain_seconds
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=self._options.drain_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late)
+        if settling.done():
+            await settling
+        # A batch cut off here is written again; where it had been committed, that matches nothing.
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+        await self._settler.flush(give_up_at=until)
+
+    def _tell(self, dispatch: Dispatch, outcome: Outcome) -> None:
+        level = logging.DEBUG if isinstance(outcome, Done) else logging.INFO
+        if not self._log.is_enabled_for(level):
+            return
+        about = {
+            "intent_id": str(dispatch.intent_id),
+            "schedule_id": dispatch.schedule_id,
+            "step": dispatch.event_type.value,
+            "attempt": dispatch.attempt,
+            **dispatch.trace,
+        }
+        if isinstance(outcome, Done):
+            self._log.debug("step.done", **about)
+        else:
+            kind = type(outcome).__name__.lower()
+            self._log.info(
+                "step.failed", outcome=kind, code=outcome.code.value, error=outcome.message, **about
+            )

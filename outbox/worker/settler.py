@@ -1,0 +1,86 @@
+"""Settles outcomes in batches: what gathers while one batch is written is the next."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from outbox import clock
+from outbox.failpoints import reach
+from outbox.flow.settlement import Settlement
+from outbox.store.engine import is_passing
+
+_RETRY_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+class Settles(Protocol):
+    """What the settler asks of Postgres."""
+
+    async def settle(self, settlements: Sequence[Settlement], *, wake: bool = False) -> set[tuple[UUID, int]]:
+        """Settle a batch in one transaction; tell the intents and lease numbers of those that matched."""
+        ...
+
+
+class Settler:
+    """One writer for all of a worker's outcomes.
+
+    Attributes:
+        dropped: how many settlements named a lease that was over.
+    """
+
+    def __init__(
+        self, store: Settles, *, batch_max: int, wake: bool, on_settled: Callable[[list[Settlement]], None]
+    ) -> None:
+        self._store = store
+        self._batch_max = batch_max
+        self._wake = wake
+        self._on_settled = on_settled
+        self._waiting: list[Settlement] = []
+        self._filled = asyncio.Event()
+        self.dropped = 0
+
+    def put(self, settlement: Settlement) -> None:
+        """Hand over an outcome; it is written as soon as the batch before it is."""
+        self._waiting.append(settlement)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Write batches until cancelled."""
+        while True:
+            await self._filled.wait()
+            await self.flush()
+
+    async def flush(self, *, give_up_at: float = float("inf")) -> None:
+        """Write what has gathered; where Postgres is away, try again until ``give_up_at`` (monotonic).
+
+        What is given up is not lost: its lease ends, and another worker finds the effect in the store.
+        """
+        while self._waiting:
+            batch = self._waiting[: self._batch_max]
+            try:
+                await reach("settle.before")
+                matched = await self._store.settle(batch, wake=self._wake)
+                await reach("settle.after")
+            except DBAPIError as error:
+                if not is_passing(error):
+                    raise
+                log.warning("settle.postponed", outcomes=len(batch), error=type(error.orig).__name__)
+                if clock.monotonic() >= give_up_at:
+                    return
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            del self._waiting[: len(batch)]
+            self._tell(batch, len(matched))
+        self._filled.clear()
+
+    def _tell(self, batch: list[Settlement], matched: int) -> None:
+        stale = len(batch) - matched
+        if stale:
+            self.dropped += stale
+            log.warning("settle.dropped", stale=stale, why="the lease was over before the outcome came")
+        self._on_settled(batch)
