@@ -1,8 +1,8 @@
 """What lies between a worker and a store: calls are delayed, lost, applied twice or late, refused.
 
 What is promised of them, so that the rules can rest on it: a call that arrives after its caller stopped to
-wait does so within the late-write bound, except in *beyond_bound* weather; and a call that was answered has arrived
-as often as it ever will.
+wait does so within the late-write bound, except in weather whose calls land
+beyond the bound; and a call that was answered has arrived as often as it ever will.
 """
 
 import asyncio
