@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 Trap = Callable[[], Awaitable[None]]
 
-POINTS: Mapping[str, str] = MappingProxyType(
+STEP_POINTS: Mapping[str, str] = MappingProxyType(
     {
         "take.after": "steps have been leased to the worker, and it has begun none of them",
         "apply.before": "a step is about to be applied",
@@ -18,11 +18,24 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "spicedb.after": "SpiceDB has answered a call",
         "temporal.before": "a call to Temporal is about to be sent",
         "temporal.after": "Temporal has answered a call",
+        "decide.before": "a step's outcome is about to be turned into its settlement",
         "settle.before": "a batch of outcomes is about to be settled",
         "settle.after": "a batch of outcomes has been settled, and the worker does not know yet",
     }
 )
-"""The points, in the order in which a step passes them, and what is so there."""
+"""Those that a step passes, in that order, and what is so there."""
+
+BESIDE_POINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "notifier.before": "the notifier is about to listen",
+        "audit.before": "the continuous audit is about to take a turn",
+        "publisher.before": "the publisher is about to take a batch of events in hand",
+    }
+)
+"""Those that what runs beside the loop passes again and again."""
+
+POINTS: Mapping[str, str] = MappingProxyType({**STEP_POINTS, **BESIDE_POINTS})
+"""All of them."""
 
 _armed: dict[str, Trap] = {}
 

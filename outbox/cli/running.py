@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import orjson
 import structlog
@@ -19,6 +19,7 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from structlog.typing import Processor
 
+from outbox.cli.stderr import Stderr
 from outbox.errors import OutboxError, StoreUnusable
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for programs.")]
@@ -125,6 +126,5 @@ def set_up_logs(*, verbose: bool) -> None:
     structlog.configure(
         processors=shared + (people if sys.stderr.isatty() else programs),
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        # Looked up with each line: stderr may be another one by then.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(cast("TextIO", Stderr())),
     )

@@ -69,21 +69,17 @@ async def relay(*, as_json: Json = False) -> None:
     under way; a second signal exits at once.
     """
     settings = load_settings()
+    if settings.failpoints:
+        _arm(settings.failpoints)
     await compose.checks.require_ready_to_relay(settings)
     async with (
         compose.kafka.open_relay(settings) as relaying,
         compose.kafka.open_publisher(settings) as publisher,
     ):
-
-        def stop() -> None:
-            relaying.stop()
-            publisher.stop()
-
-        _stop_on_signals("relay", stop, settings.drain_seconds + _GRACE_SECONDS)
+        _stop_on_signals("relay", relaying.stop, settings.drain_seconds + _GRACE_SECONDS)
         log.info("relay.started", prefix=settings.kafka_prefix)
-        async with asyncio.TaskGroup() as both:
-            both.create_task(relaying.run())
-            both.create_task(publisher.run())
+        async with compose.kafka.running(publisher):
+            await relaying.run()
     summary = {
         "dispatched": relaying.dispatched,
         "recalled": relaying.recalled,
@@ -106,10 +102,10 @@ def _stop_on_signals(what: str, stop_it: Callable[[], None], patience: float) ->
 
     def stop(name: str) -> None:
         event = f"{what}.draining"
-        log.info(event, signal=name, hint="a second signal exits at once")
         stop_it()
+        log.info(event, signal=name, hint="a second signal exits at once")
         # Postgres itself may hang. A thread, as what hangs may be the event loop.
-        giving_up = threading.Timer(patience, _give_up)
+        giving_up = threading.Timer(patience, _give_up, [what])
         giving_up.daemon = True
         giving_up.start()
         for again in (signal.SIGTERM, signal.SIGINT):
@@ -120,6 +116,13 @@ def _stop_on_signals(what: str, stop_it: Callable[[], None], patience: float) ->
         loop.add_signal_handler(number, stop, number.name)
 
 
-def _give_up() -> None:
-    log.warning("worker.cut_off", why="it could not be drained in time; others take over when its leases end")
-    os._exit(Code.DONE)
+def _give_up(what: str) -> None:
+    """End the process, and let whoever started it know that it was not drained: by the log and the code."""
+    event, why = f"{what}.cut_off", "it could not be drained in time; others take over when its leases end"
+    # On the side, as whoever reads stderr may hang, too.
+    saying = threading.Thread(
+        target=lambda: log.error(event, why=why, exit_code=Code.FOUND_WRONG.value), daemon=True
+    )
+    saying.start()
+    saying.join(_GRACE_SECONDS)
+    os._exit(Code.FOUND_WRONG)

@@ -11,11 +11,13 @@ from consumers.calls import StoreFailure
 from outbox.audit.continuous import ContinuousAudit
 from outbox.compose.audit import AllThree, is_away
 from outbox.compose.clients import authz_client, temporal_client
+from outbox.failpoints import reach
 from outbox.settings import Settings
 from outbox.store.continuous_audit import ContinuousAuditStore
 from outbox.store.engine import is_passing, open_engine
 from outbox.store.ledger import LedgerStore
 from outbox.store.operate import OperateStore
+from outbox.supervision import keep_running
 
 _PAUSE_SECONDS = 1.0
 
@@ -24,12 +26,13 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def auditing(settings: Settings) -> AsyncIterator[None]:
-    """Inside, rounds go on beside whatever else runs, with connections of their own; not at rate 0."""
+    """Inside, the continuous audit goes on, with connections of its own; not at rate 0."""
     if not settings.audit_rate_per_second:
         yield
         return
-    async with open_continuous_audit(settings) as rounds:
-        going = asyncio.create_task(_go_on(rounds, settings.audit_rate_per_second), name="outbox-audit")
+    async with open_continuous_audit(settings) as audit:
+        rate = settings.audit_rate_per_second
+        going = asyncio.create_task(keep_running("audit", lambda: _go_on(audit, rate)), name="outbox-audit")
         try:
             yield
         finally:
@@ -55,27 +58,31 @@ async def open_continuous_audit(settings: Settings) -> AsyncIterator[ContinuousA
         await authz.close()
 
 
-async def _go_on(rounds: ContinuousAudit, rate: float) -> None:
-    """Take turns until cancelled; an outage costs time, and nothing that is wrong here ends the worker."""
+async def _go_on(audit: ContinuousAudit, rate: float) -> None:
+    """Take turns until cancelled; an outage costs time.
+
+    Raises:
+        DBAPIError: Postgres answers that it can't be used like this.
+    """
     while True:
         try:
-            if await rounds.step():
+            await reach("audit.before")
+            if await audit.step():
                 continue  # until the rate is spent
         except StoreFailure as failure:
             log.info("audit.postponed", reason=str(failure))
             if not is_away(failure):
-                await _start_over(rounds)
+                await _start_over(audit)
         except DBAPIError as error:
             if not is_passing(error):
-                fix = "see `outbox migrate --print-grants`, or set OUTBOX_AUDIT_RATE_PER_SECOND=0"
-                log.exception("audit.ended", fix=fix)
-                return
+                error.add_note("see `outbox migrate --print-grants`, or set OUTBOX_AUDIT_RATE_PER_SECOND=0")
+                raise
             log.info("audit.postponed", reason=type(error.orig).__name__)
         await asyncio.sleep(max(_PAUSE_SECONDS, 1 / rate))
 
 
-async def _start_over(rounds: ContinuousAudit) -> None:
+async def _start_over(audit: ContinuousAudit) -> None:
     try:
-        await rounds.start_over()
+        await audit.start_over()
     except DBAPIError as error:
         log.info("audit.postponed", reason=type(error.orig).__name__)

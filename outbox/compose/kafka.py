@@ -23,6 +23,7 @@ from outbox.store.engine import open_engine
 from outbox.store.notifier import Notifier
 from outbox.store.relay import Flow, RelayStore, instance
 from outbox.store.work import WorkStore
+from outbox.supervision import keep_running
 
 _HOUR_MS = 3_600_000
 _BATCH = 500
@@ -85,11 +86,14 @@ async def publishing(settings: Settings) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running(loop: Relay | Publisher) -> AsyncIterator[None]:
-    """Inside, a relay or a publisher is at work; at the end it finishes what it has begun."""
-    task = asyncio.create_task(loop.run(), name=f"outbox-{type(loop).__name__.lower()}")
+    """Inside, a relay or a publisher is kept running; at the end it finishes what it has begun."""
+    name = type(loop).__name__.lower()
+    stopping = asyncio.Event()
+    task = asyncio.create_task(keep_running(name, loop.run, stopping=stopping), name=f"outbox-{name}")
     try:
         yield
     finally:
+        stopping.set()
         loop.stop()
         await task
 

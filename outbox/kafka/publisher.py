@@ -5,6 +5,7 @@ import asyncio
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from outbox.failpoints import reach
 from outbox.kafka.cloudevents import record
 from outbox.kafka.producer import Producer
 from outbox.store.engine import is_passing
@@ -65,6 +66,7 @@ class Publisher:
 
     async def _round(self) -> bool:
         """Publish one batch; returns whether all of it went out and there may be more."""
+        await reach("publisher.before")
         outbox = await self._store.instance()
         async with self._store.publishing() as batch:
             left = batch.events

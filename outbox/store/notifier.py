@@ -9,7 +9,9 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from outbox.failpoints import reach
 from outbox.store.engine import driver_url
+from outbox.supervision import keep_running
 
 CHANNEL = "outbox_work"
 _PROBE = "outbox_probe"
@@ -35,7 +37,9 @@ class Notifier:
         self.on_wake: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._listen_for_ever(), name="outbox-notifier")
+        self._task = asyncio.create_task(
+            keep_running("notifier", self._listen_for_ever), name="outbox-notifier"
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -60,6 +64,7 @@ class Notifier:
 
     async def _listen(self) -> bool:
         """Listen until the connection breaks; False if the connection turns out to be deaf."""
+        await reach("notifier.before")
         connection = await psycopg.AsyncConnection.connect(
             self._url, autocommit=True, connect_timeout=10, application_name="outbox wake-ups"
         )

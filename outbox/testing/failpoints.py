@@ -65,7 +65,7 @@ def arm_from(text: str) -> None:
     Args:
         text: ``point=action`` or ``point=action@N`` (from the N-th pass on; before, the point is inert),
             separated by commas. Actions: ``exit`` (at once, as by SIGKILL), ``freeze`` (SIGSTOP: until
-            somebody sends SIGCONT), ``fail`` (raise).
+            somebody sends SIGCONT), ``fail`` (raise), ``fail-once`` (raise, and be inert from then on).
 
     Raises:
         ValueError: that is not what it says.
@@ -105,4 +105,19 @@ def _freeze() -> Trap:
     return trap
 
 
-_ACTIONS: dict[str, Callable[[], Trap]] = {"exit": _exit, "freeze": _freeze, "fail": fail}
+def _fail_once() -> Trap:
+    failing = iter([fail()])
+
+    async def trap() -> None:
+        for one in failing:
+            await one()
+
+    return trap
+
+
+_ACTIONS: dict[str, Callable[[], Trap]] = {
+    "exit": _exit,
+    "freeze": _freeze,
+    "fail": fail,
+    "fail-once": _fail_once,
+}

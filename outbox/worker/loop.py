@@ -71,6 +71,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: Counter[Consumer] = Counter()
+        self._failure: BaseException | None = None
         self._settled_as: Counter[Action] = Counter()
         # A worker for one store alone must wake the workers of the other when it settles, and one that takes
         # from a relay must wake the relay.
@@ -87,8 +88,13 @@ class Worker:
     async def run(self) -> None:
         """Work until stopped (or idle, where asked for), then drain.
 
+        What was being claimed when it was told to stop is worked on like all else that is under way: its
+        lease has begun.
+
         Raises:
             DBAPIError: Postgres answers that it can't be used (not migrated, not allowed).
+            Exception: whatever the handling of a step raised, once the others are settled: a defect of ours.
+                That step's outcome is gone: its lease ends, and another worker finds what became of it.
         """
         settling = asyncio.create_task(self._settler.run(), name="outbox-settler")
         settling.add_done_callback(lambda _: self.stop())
@@ -106,6 +112,8 @@ class Worker:
                 await self._source.wait_for_work(self._options.poll_seconds)
         finally:
             await self._drain(settling)
+        if self._failure is not None:
+            raise self._failure
 
     def summary(self) -> dict[str, int]:
         """How many steps ended how: advanced, retried, held, parked, and settlements dropped as stale."""
@@ -133,7 +141,14 @@ class Worker:
         self._in_flight[dispatch.consumer] += 1
         task = asyncio.create_task(self._work(dispatch), name=f"outbox-{dispatch.intent_id}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("step.died", task=task.get_name(), exc_info=error)
+            self._failure = self._failure or error
+            self.stop()
 
     async def _work(self, dispatch: Dispatch) -> None:
         if dispatch.strikes >= self._options.policy.max_strikes:
@@ -142,8 +157,10 @@ class Worker:
             self._settler.put(park(dispatch, cause))
             return
         outcome = await self._apply(dispatch)
-        self._tell(dispatch, outcome)
+        await reach("decide.before")
+        # First settled, then told: whatever becomes of the telling, the outcome is kept.
         self._settler.put(decide(dispatch, outcome, self._options.policy, self._jitter))
+        self._tell(dispatch, outcome)
 
     async def _apply(self, dispatch: Dispatch) -> Outcome:
         effects = self._effects[dispatch.consumer]
@@ -187,7 +204,7 @@ class Worker:
             _, late = await asyncio.wait(self._tasks, timeout=self._options.drain_seconds)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late)
+            await asyncio.gather(*late, return_exceptions=True)
         if settling.done():
             await settling
         # A batch cut off here is written again; where it had been committed, that matches nothing.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outbox.compose.kafka import create_topics
-from outbox.failpoints import POINTS
+from outbox.failpoints import BESIDE_POINTS, STEP_POINTS
 from outbox.settings import Settings
 from outbox.stack import Stack
 from outbox.testing import FaultProxy, Late
@@ -60,7 +60,8 @@ class Nemesis:
             "worker SIGKILL": self._kill_worker,
             "worker SIGSTOP past its lease, SIGCONT": self._freeze_worker,
             "worker SIGTERM": self._end_worker,
-            "worker dies at a failpoint": self._failpoint,
+            "worker dies at a failpoint": self._die,
+            "worker has a defect at a failpoint": self._fail,
             "Postgres restarted": lambda: self._restart("postgres", self.stack.stop),
             "Postgres killed": lambda: self._restart("postgres", self.stack.kill),
             "Postgres hangs": lambda: self._hang("postgres"),
@@ -131,9 +132,17 @@ class Nemesis:
         await self._for_leases(1.1, 2)
         process.send_signal(signal.SIGCONT)
 
-    async def _failpoint(self) -> None:
+    async def _die(self) -> None:
+        await self._arm(f"{self.rng.choice(sorted(STEP_POINTS))}=exit@{self.rng.randint(1, 20)}")
+
+    async def _fail(self) -> None:
+        """What runs beside the loop has to be started again, and a worker whose step dies has to end."""
+        beside = (f"{point}=fail-once@{self.rng.randint(1, 3)}" for point in sorted(BESIDE_POINTS))
+        await self._arm(",".join([f"decide.before=fail@{self.rng.randint(5, 20)}", *beside]))
+
+    async def _arm(self, points: str) -> None:
         await self._kill_worker()
-        await self.fleet.fill(f"{self.rng.choice(sorted(POINTS))}=exit@{self.rng.randint(1, 20)}")
+        await self.fleet.fill(points)
         await self._for_leases(0.3, 1)
 
     # Servers.

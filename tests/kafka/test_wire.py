@@ -152,7 +152,7 @@ async def test_two_members_share_the_partitions_and_one_that_leaves_gives_back_w
         async with open_source(settings, broker, outbox_id) as leaves:
             # Each takes a little, so that both have more waiting.
             some = await one_each(leaves, stays)
-            leaves.leave()
+            leaves.close()
         rest = await taken_by(stays, lambda found: len(found) + len(some) >= 20)
     assert sorted(one.intent_id for one in [*some, *rest]) == sorted(one.intent_id for one in steps)
 

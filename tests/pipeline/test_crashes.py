@@ -174,6 +174,28 @@ async def test_a_worker_cut_off_within_its_claim_blocks_no_other(pipeline: Pipel
     await pipeline.agree()
 
 
+async def test_a_worker_that_can_not_be_drained_is_cut_off_and_says_so(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    intent = await pipeline.create()
+    gate = pipeline.temporal.gate(CREATE, after_effect=True)
+    log_file = tmp_path / "log"
+    async with (
+        pipeline.process(log_file, drain_seconds=0.1, **QUICK) as process,
+        pipeline.producer() as other,
+    ):
+        await gate.reached.wait()
+        await lock_the_queue(other)
+        gate.open()
+        await until("the settle to wait", lambda: waits(pipeline, "outbox.settle"))
+        process.terminate()
+        assert await process.wait() == 1
+    assert '"event": "worker.cut_off"' in log_file.read_text()
+    await pipeline.work(**QUICK)
+    assert await pipeline.ledger.ended_as(intent.id) == ("created", None)
+    await pipeline.agree()
+
+
 async def all_reached(scenes: list[Scene]) -> None:
     async with asyncio.timeout(60):
         await asyncio.gather(*(scene.gate.reached.wait() for scene in scenes))

@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from outbox import failpoints
-from outbox.failpoints import POINTS
+from outbox.failpoints import STEP_POINTS
 from outbox.testing import Invariant, Stop, arm_from, armed, judge, read_stores
 from tests.pipeline.harness import BAD_CRON, Pipeline
+from tests.pipeline.ledger import until
 from tests.pipeline.stores import legacy
 
+ROUND = "SELECT 1 FROM outbox.audit WHERE last_ended_at IS NOT NULL"
 QUICK: dict[str, Any] = {"step_timeout_seconds": 1.0, "lease_seconds": 1.0, "late_write_seconds": 0.3}
 
 
@@ -26,7 +29,7 @@ async def test_a_worker_waits_at_a_point_until_it_is_opened(pipeline: Pipeline) 
     await pipeline.agree()
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", STEP_POINTS)
 async def test_a_worker_dies_at_any_point_and_another_goes_on(
     pipeline: Pipeline, tmp_path: Path, point: str
 ) -> None:
@@ -37,6 +40,38 @@ async def test_a_worker_dies_at_any_point_and_another_goes_on(
     await pipeline.work(**QUICK)
     assert await pipeline.ledger.ended_as(intent.id) == ("created", None)
     assert await pipeline.ledger.ended_as(last.id) == ("deleted", None)
+    await pipeline.agree()
+
+
+async def test_a_worker_whose_step_dies_says_so_and_another_goes_on(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    intent = await pipeline.create()
+    log = tmp_path / "log"
+    async with pipeline.process(log, failpoints="decide.before=fail@2", **QUICK) as process:
+        assert await process.wait() == 1
+    assert '"event": "step.died"' in log.read_text()
+    assert "outbox: FailpointError: a failpoint" in log.read_text()
+    await pipeline.work(**QUICK)
+    assert await pipeline.ledger.ended_as(intent.id) == ("created", None)
+    await pipeline.agree()
+
+
+async def test_what_fails_beside_the_loop_is_started_again_and_named(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    points = "notifier.before=fail-once,audit.before=fail-once"
+    async with pipeline.process(log, failpoints=points, audit_rate_per_second=50.0) as process:
+        intent = await pipeline.create()
+        await pipeline.ledger.await_event(intent.id, "created")
+        # The audit goes on after it failed: a whole round ends.
+        await until("a whole round of the audit", lambda: pipeline.ledger.rows(ROUND))
+        process.terminate()
+        assert await process.wait() == 0
+    failed = [orjson.loads(line) for line in log.read_text().splitlines() if "task.failed" in line]
+    assert {line["task"] for line in failed} == {"notifier", "audit"}
+    assert "FailpointError" in str(failed)
     await pipeline.agree()
 
 

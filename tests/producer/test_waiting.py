@@ -70,7 +70,7 @@ async def test_a_settle_ends_the_wait(shared: str, intent: Intent, kind: str) ->
 async def test_a_notification_cuts_the_nap_short(
     shared: str, intent: Intent, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outbox.waiting._FIRST_NAP_SECONDS", 600.0)
+    monkeypatch.setattr("outbox.producer.waiting._FIRST_NAP_SECONDS", 600.0)
     async with waitable(kind, shared) as where:
         waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=60))
         await somebody_waits(shared)
@@ -79,7 +79,7 @@ async def test_a_notification_cuts_the_nap_short(
 
 
 async def test_polling_is_enough(shared: str, intent: Intent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outbox.waiting._SUBSCRIBE", "SELECT pg_advisory_lock_shared(7304564, 2)")
+    monkeypatch.setattr("outbox.producer.waiting._SUBSCRIBE", "SELECT pg_advisory_lock_shared(7304564, 2)")
     waiting = asyncio.create_task(outbox.wait(shared, intent.id, timeout=60))
     await somebody_waits(shared)
     await end(shared, intent, "schedule.deleted")

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from uuid import UUID
 
 from temporalio.api.common.v1 import Memo
@@ -12,6 +13,7 @@ from consumers.authz.client import Tuple
 from consumers.authz.names import AGENT, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.temporal.request import stamp_memo
 from outbox.flow.table import Consumer, Kind, Status
+from outbox.testing import FailpointError, armed
 from outbox.worker.loop import Worker, WorkerOptions
 from outbox.worker.source import DirectSource
 from tests.simulation.client_side import (
@@ -22,7 +24,7 @@ from tests.simulation.client_side import (
     temporal_failure,
 )
 from tests.simulation.ledger.tables import Entry, Intent
-from tests.simulation.loop import Process
+from tests.simulation.loop import Process, current_process
 from tests.simulation.network import Fault, Network
 from tests.simulation.rules import LeaseRules
 from tests.simulation.temporal import Standing
@@ -207,7 +209,7 @@ def attend(world: World, *, discards: float, replays_failed: float) -> bool:
 # Workers.
 
 
-class _Bell:
+class _Notifier:
     def __init__(self) -> None:
         self.on_wake: Callable[[], None] = lambda: None
 
@@ -217,10 +219,11 @@ class Workers:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._notifiers: dict[Process, _Bell] = {}
+        self._notifiers: dict[Process, _Notifier] = {}
         self._processes: dict[Process, tuple[Worker, asyncio.Task[None]]] = {}
         self._started = 0
         self._stopping = False
+        self._failed: set[Process] = set()
         world.postgres.on_work = self._ring
 
     async def run(self, place: int) -> None:
@@ -233,7 +236,7 @@ class Workers:
             self._processes[process] = worker, task
             await asyncio.wait([task])
             del self._processes[process], self._notifiers[process]
-            if process.alive and task.exception() is not None:
+            if process.alive and task.exception() is not None and process not in self._failed:
                 self._world.violate(f"{process.name} ended by itself: {task.exception()!r}")
                 return
             await asyncio.sleep(self._world.dice.uniform(0.1, 3.0))
@@ -264,9 +267,24 @@ class Workers:
                     self._world.record(f"{process.name} is told to end")
                     self._processes[process][0].stop()
 
+    def defect(self) -> AbstractContextManager[None]:
+        """Let the handling of a step raise now and then, inside."""
+        dice = random.Random(self._world.seed)
+
+        async def raise_seldom() -> None:
+            process = current_process()
+            if process and process.alive and self._world.loop.time() < BUSY_SECONDS and dice.random() < 0.05:
+                self._world.record(f"{process.name} has a defect")
+                self._failed.add(process)
+                raise FailpointError("a defect")
+
+        return armed("decide.before", raise_seldom) if self._world.defective else nullcontext()
+
     async def stop(self) -> None:
         """End all of them, and start none again."""
         self._stopping = True
+        for process in self._failed & self._processes.keys():
+            self._world.violate(f"{process.name} goes on, though the handling of a step had died in it")
         for worker, _ in self._processes.values():
             worker.stop()
         await asyncio.gather(*(task for _, task in self._processes.values()), return_exceptions=True)
@@ -275,7 +293,7 @@ class Workers:
         world = self._world
         watcher = LeaseRules(world, process.name)
         store = SimulatedStore(world.postgres, self._network("postgres", postgres_failure), TIMING, watcher)
-        notifier = self._notifiers[process] = _Bell()
+        notifier = self._notifiers[process] = _Notifier()
         serves = effects(
             store,
             (world.spicedb, self._network("spicedb", spicedb_failure, watcher.sends)),

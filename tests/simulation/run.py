@@ -51,6 +51,12 @@ async def _live(world: World) -> None:
     actors.settle_grounds(world)
     rules.watch(world)
     workers = actors.Workers(world)
+    with workers.defect():
+        await _work(world, workers)
+    rules.judge(world)
+
+
+async def _work(world: World, workers: actors.Workers) -> None:
     running = [asyncio.create_task(workers.run(place)) for place in range(_WORKERS)]
     await asyncio.gather(
         actors.produce(world),
@@ -67,7 +73,6 @@ async def _live(world: World) -> None:
         await _rest(world)
     await workers.stop()
     await asyncio.gather(*running)
-    rules.judge(world)
 
 
 async def _rest(world: World) -> None:

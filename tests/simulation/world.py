@@ -46,6 +46,7 @@ class World:
     """What everybody shares.
 
     Attributes:
+        defective: now and then the handling of a step raises; its worker has to end.
         tampered: strangers undo and redo what the outbox made, which a repair has to mend.
         beyond_bound: calls may arrive beyond the late-write bound, which no rule but the repairs' covers.
         grounds: of each lane, what stood there before.
@@ -66,6 +67,7 @@ class World:
     dice: random.Random
     beyond_bound: bool
     tampered: bool
+    defective: bool
     postgres: MemoryPostgres
     spicedb: MemorySpiceDB
     temporal: MemoryTemporal
@@ -110,6 +112,8 @@ def make(seed: int, loop: SimulatedLoop, *, traced: bool) -> World:
         dice=dice,
         beyond_bound=beyond_bound,
         tampered=dice.random() < 0.3,
+        # Not from the dice: the other seeds stay as they are.
+        defective=seed % 5 == 0,
         postgres=MemoryPostgres(TIMING, loop.time, random.Random(seed)),
         spicedb=MemorySpiceDB(),
         temporal=MemoryTemporal(),

@@ -42,6 +42,14 @@ async def test_a_point_armed_from_text_is_inert_until_its_pass() -> None:
         await reach("take.after")
 
 
+async def test_a_point_may_fail_once_and_be_inert_from_then_on() -> None:
+    arm_from("audit.before=fail-once@2")
+    await reach("audit.before")
+    with pytest.raises(FailpointError):
+        await reach("audit.before")
+    await reach("audit.before")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

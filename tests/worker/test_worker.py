@@ -1,16 +1,25 @@
 """The loop, on either wire: credit, deadlines, the unexpected, wake-ups, restarts of Postgres, draining."""
 
 import asyncio
+import errno
+import io
+import sys
 import time
+from collections.abc import Mapping
 
 import psycopg
 import pytest
+import structlog
 from sqlalchemy.exc import OperationalError, ProgrammingError
+from structlog.testing import capture_logs
 
+from outbox.cli.running import set_up_logs
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome, Refused, Transient
 from outbox.flow.table import Consumer, EventType
+from outbox.testing import armed
+from outbox.worker.loop import Worker
 from outbox.worker.source import DirectSource
 from tests.store.conftest import Enqueue, Query
 from tests.worker.conftest import Bench, direct_only
@@ -220,15 +229,110 @@ async def test_told_to_stop_it_lets_steps_finish_and_takes_no_more(
 
     bench.effects.behaviour = wait
     async with bench.worker(until_idle=False) as worker:
+        takes = Takes(worker)
         running = asyncio.create_task(worker.run())
         await bench.effects.started.wait()
         worker.stop()
+        begun = takes.begun
         await enqueue("second")
         finish.set()
         await running
-    assert [one.schedule_id.split("--")[1] for one in bench.effects.asked] == ["first"]
-    events = await query("SELECT type FROM outbox.events WHERE type = 'schedule.registered'")
-    assert len(events) == 1, "the step under way was settled"
+    assert takes.begun == begun, "what comes in after the stop is for other workers"
+    events = await query("SELECT schedule_id FROM outbox.events WHERE type = 'schedule.registered'")
+    assert "first" in {row["schedule_id"].split("--")[1] for row in events}, "the step under way was settled"
+
+
+@direct_only
+async def test_what_a_claim_under_way_brings_after_the_stop_is_applied_and_settled(
+    bench: Bench, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue("first")
+    async with bench.worker(until_idle=False) as worker:
+        takes = Takes(worker)
+        takes.open.clear()
+        running = asyncio.create_task(worker.run())
+        await takes.waits.wait()
+        worker.stop()
+        takes.open.set()
+        await running
+    assert [one.event_type for one in bench.effects.asked] == [EventType.CREATE_REQUESTED]
+    (row,) = await query("SELECT state, attempts FROM outbox.queue")
+    assert row == {"state": "ready", "attempts": 0}, "settled, and nothing of it is left to a lease's end"
+
+
+class Full(io.StringIO):
+    """A stderr whose disk is full."""
+
+    refused = 0
+
+    def write(self, text: str, /) -> int:
+        self.refused += len(text)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class Takes:
+    """Counts how often a worker begins to take, and holds it there while it is told to.
+
+    Attributes:
+        open: takes go through; cleared, they wait.
+        waits: one of them does.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.begun = 0
+        self.open = asyncio.Event()
+        self.open.set()
+        self.waits = asyncio.Event()
+        self._take = worker._source.take
+        worker._source.take = self.take  # type: ignore[method-assign]
+
+    async def take(self, credit: Mapping[Consumer, int]) -> list[Dispatch]:
+        self.begun += 1
+        if not self.open.is_set():
+            self.waits.set()
+            await self.open.wait()
+        return await self._take(credit)
+
+
+async def test_what_handles_a_step_may_not_die_unseen(bench: Bench, enqueue: Enqueue, query: Query) -> None:
+    """Its outcome is lost with it: the others' are settled, and the worker ends and says so."""
+    await enqueue("dies")
+    await enqueue("lives")
+    # None is left for a further attempt: the outcomes of these are all that is settled.
+    dying = iter([True])
+
+    async def die_once() -> None:
+        if next(dying, False):
+            raise ZeroDivisionError("a defect")
+
+    with armed("decide.before", die_once), capture_logs() as logs:
+        async with bench.worker(until_idle=False) as worker:
+            with pytest.raises(ZeroDivisionError, match="a defect"):
+                await worker.run()
+    assert [line["log_level"] for line in logs if line["event"] == "step.died"] == ["error"]
+    leased = await query("SELECT count(*) AS n FROM outbox.queue WHERE state = 'leased'")
+    assert leased == [{"n": 1}], "the one that died waits for its lease to end"
+    assert len(bench.effects.asked) == worker.summary()["advance"] + 1
+
+
+async def test_a_log_that_can_not_be_written_costs_no_outcome(
+    bench: Bench, enqueue: Enqueue, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = structlog.get_config()
+    for place in range(4):
+        await enqueue(f"s{place}")
+    bench.effects.behaviour = lambda _: Refused(ErrorCode.REFUSED, "bad cron")
+    monkeypatch.setattr(sys, "stderr", full := Full())
+    set_up_logs(verbose=True)
+    try:
+        async with bench.worker() as worker:
+            await worker.run()
+    finally:
+        structlog.configure(**before)
+        monkeypatch.undo()
+    assert full.refused, "something was to be said of it"
+    failed = await query("SELECT count(*) AS n FROM outbox.events WHERE type = 'schedule.create_failed'")
+    assert failed == [{"n": 4}]
 
 
 async def test_a_step_that_takes_too_long_to_drain_is_released(
