@@ -18,11 +18,12 @@ DROP FUNCTION outbox.recall(jsonb), outbox.dispatched(jsonb), outbox.take(jsonb,
 DROP FUNCTION outbox.dispatch(jsonb, integer, jsonb, float8, float8), outbox.lock_dispatched(jsonb);
 DROP FUNCTION outbox.claim(jsonb, jsonb, float8, float8, float8), outbox.steps(uuid[]);
 DROP FUNCTION outbox.choose(jsonb, jsonb, boolean, float8, float8, float8);
-DROP FUNCTION outbox.audit_pass(text, text, text), outbox.audit_tell(jsonb), outbox.audit_take(float8, integer);
+DROP FUNCTION outbox.spend(uuid[], jsonb, boolean, timestamptz), outbox.room(jsonb, jsonb, timestamptz);
+DROP FUNCTION outbox.audit_pass(text, text, text), outbox.audit_add(jsonb), outbox.audit_take(float8, integer);
 DROP FUNCTION outbox.lane_of(uuid[]), outbox.audited_lanes(text[]), outbox.lanes_after(text, text, integer);
-DROP FUNCTION outbox.floors(timestamptz);
+DROP FUNCTION outbox.floors(timestamptz), outbox.floor_of(outbox.floors, text);
 DROP TYPE outbox.floors;
-DROP SEQUENCE outbox.next_look, outbox.floor_authz, outbox.floor_temporal, outbox.floor_both, outbox.floor_incoming;
+DROP SEQUENCE outbox.last_look, outbox.next_look, outbox.floor_authz, outbox.floor_temporal, outbox.floor_both, outbox.floor_incoming;
 DROP FUNCTION outbox.prune_lanes(timestamptz, text, integer), outbox.prune(timestamptz, uuid[]);
 DROP FUNCTION outbox.prunable(timestamptz, uuid, integer), outbox.prunable_of(uuid[], timestamptz);
 DROP FUNCTION outbox.request_repair(text, boolean);

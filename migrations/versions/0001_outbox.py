@@ -12,7 +12,23 @@ depends_on = None
 SQL = Path(__file__).parent.parent / "sql"
 
 
-PARTS = ("tables", "intake", "work", "wire", "reads", "operate", "retention", "audit", "rounds")
+PARTS = (
+    "tables",
+    "validation",
+    "intake",
+    "floors",
+    "breakers",
+    "claiming",
+    "settling",
+    "questions",
+    "dispatching",
+    "publishing",
+    "reads",
+    "operating",
+    "retention",
+    "auditing",
+    "continuous_audit",
+)
 
 
 def upgrade() -> None:

@@ -104,7 +104,7 @@ class ContinuousAudit:
                 asked.add(finding.schedule_id)
                 await self._request_repair(finding.schedule_id)
         if tally.found:
-            await self._store.tell({kind.value: count for kind, count in tally.found.items()})
+            await self._store.add({kind.value: count for kind, count in tally.found.items()})
 
     async def _sweep(self, turn: Turn) -> None:
         page = await self._readers.stamped_page(turn.stage, turn.reached)
@@ -114,6 +114,6 @@ class ContinuousAudit:
                 "audit.foreign_stamp", schedule_id=name, store=turn.stage.value, stamp=page.stamps[name]
             )
         if unknown:
-            await self._store.tell({DriftKind.FOREIGN.value: len(unknown)})
+            await self._store.add({DriftKind.FOREIGN.value: len(unknown)})
         if await self._store.go_on(turn, page.following):
             log.debug("audit.round_over")

@@ -1,6 +1,6 @@
 """Requests: frozen models that refuse bad input by name, as the database does again for every language.
 
-Each field has one rule and one reason. ``migrations/sql/0001_intake.sql`` says the same, in the same order,
+Each field has one rule and one reason. ``migrations/sql/0001_validation.sql`` says the same, in the same order,
 and a property test holds the two together.
 """
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 _TAKE = text("SELECT * FROM outbox.audit_take(:rate, :most)")
-_TELL = text("SELECT outbox.audit_tell(CAST(:counted AS jsonb))")
+_ADD = text("SELECT outbox.audit_add(CAST(:counted AS jsonb))")
 _PASS = text("SELECT outbox.audit_pass(:stage, :reached, :following)")
 
 
@@ -52,10 +52,10 @@ class ContinuousAuditStore:
             row = (await connection.execute(_TAKE, {"rate": rate, "most": most})).one_or_none()
         return None if row is None else Turn(Stage(row.stage), row.reached, tuple(row.names))
 
-    async def tell(self, counted: Mapping[str, int]) -> None:
+    async def add(self, counted: Mapping[str, int]) -> None:
         """Add to what the round has found, by kind."""
         async with self._engine.connect() as connection:
-            await connection.execute(_TELL, {"counted": orjson.dumps(dict(counted)).decode()})
+            await connection.execute(_ADD, {"counted": orjson.dumps(dict(counted)).decode()})
 
     async def go_on(self, turn: Turn, following: str | None) -> bool:
         """Pass on to a list's next page, or (None) what comes after the list; whether the round is over."""

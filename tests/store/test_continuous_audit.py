@@ -95,8 +95,8 @@ async def test_nothing_is_taken_while_a_breaker_is_open(rounds: ContinuousAuditS
 async def test_what_is_found_adds_up_and_is_kept_with_the_round(
     rounds: ContinuousAuditStore, query: Query
 ) -> None:
-    await rounds.tell({"foreign": 2, "missing_tuple": 1})
-    await rounds.tell({"foreign": 1})
+    await rounds.add({"foreign": 2, "missing_tuple": 1})
+    await rounds.add({"foreign": 1})
     await whole_round(rounds, query)
     (row,) = await query("SELECT found, last_found FROM outbox.audit")
     assert row == {"found": {}, "last_found": {"foreign": 3, "missing_tuple": 1}}

@@ -1,4 +1,4 @@
-"""The ledger in memory: ``outbox.claim``, as in migrations/sql/0001_work.sql."""
+"""The ledger in memory: ``outbox.claim``, as in migrations/sql/0001_claiming.sql."""
 
 from collections.abc import Mapping
 from uuid import UUID

@@ -2,7 +2,7 @@
 
 A comparison of random operations holds the two together, row by row. Every public function is one transaction
 at one moment. Operators' functions are here, as in
-migrations/sql/0001_operate.sql and 0001_retention.sql.
+migrations/sql/0001_operating.sql and 0001_retention.sql.
 """
 
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""The ledger in memory: ``outbox.settle``, as in migrations/sql/0001_work.sql."""
+"""The ledger in memory: ``outbox.settle``, as in migrations/sql/0001_settling.sql."""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -1,4 +1,5 @@
--- The Kafka wire: a relay dispatches due steps, workers take what reached them; and the publishing of events.
+-- The Kafka wire: a relay dispatches due steps, workers take what reached them.
+-- Locks and plans: README.md beside this file.
 
 -- Mark due steps as dispatched, to be taken within dispatch_seconds; what isn't is dispatched again, as no
 -- attempt at it was made. No more of a consumer's than bounds[consumer] are out at once, nor more than most
@@ -107,37 +108,3 @@ BEGIN
            FOR UPDATE OF q) AS m), '{}');
 END;
 $$;
-
--- The next events to publish, in order; none while another publisher is at it, which lasts until the caller's
--- transaction ends. A publisher that stalls in it is cut off, so that another can go on.
-CREATE FUNCTION outbox.unpublished(most integer)
-RETURNS TABLE (
-    id bigint, event_id bigint, intent_id uuid, schedule_id text, kind text, type text, at timestamptz,
-    consumer text, attempt integer, error_code text, error_message text)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET plan_cache_mode = force_generic_plan SET jit = off
-AS $$
-#variable_conflict use_column
-BEGIN
-    IF NOT pg_try_advisory_xact_lock(7304564, 4) THEN
-        RETURN;
-    END IF;
-    PERFORM set_config('idle_in_transaction_session_timeout', '30s', true);
-    RETURN QUERY
-    SELECT p.id, e.id, e.intent_id, e.schedule_id, i.kind::text, e.type::text, e.at, e.consumer::text, e.attempt,
-           e.error_code, e.error_message
-      FROM (SELECT * FROM outbox.publications ORDER BY id LIMIT most) AS p
-      JOIN outbox.events e ON e.intent_id = ANY (ARRAY[p.intent_id]) AND e.id = p.event_id
-      JOIN outbox.intents i ON i.id = ANY (ARRAY[e.intent_id])
-     ORDER BY p.id;
-END;
-$$;
-
--- Strike what has been published off the list.
-CREATE FUNCTION outbox.published(ids bigint[]) RETURNS void
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    DELETE FROM outbox.publications p WHERE p.id = ANY (ids);
-END;

@@ -1,4 +1,4 @@
--- What an operator may do: try failed intents again, end parked ones, ask for a repair, drop what is old.
+-- Operating: failed intents are tried again, parked ones ended, repairs asked for.
 
 -- Replay one intent. A parked step is re-armed; a failed intent is enqueued anew, linked to the first of its
 -- chain and numbered, so that of two operators at once one is refused. Rehearsed, nothing is written.
@@ -9,14 +9,14 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    wish     outbox.intents;
+    original outbox.intents;
     standing record;
     root     uuid;
     number   integer;
     latest   uuid;
 BEGIN
-    SELECT * INTO wish FROM outbox.intents i WHERE i.id = intent;
-    IF wish.id IS NULL THEN
+    SELECT * INTO original FROM outbox.intents i WHERE i.id = intent;
+    IF original.id IS NULL THEN
         RETURN QUERY SELECT 'refused', 'there is no such intent', NULL::uuid;
         RETURN;
     END IF;
@@ -44,7 +44,7 @@ BEGIN
         RETURN;
     END IF;
 
-    root := coalesce(wish.replays, wish.id);
+    root := coalesce(original.replays, original.id);
     SELECT i.id, i.replay_number INTO latest, number
       FROM outbox.intents i WHERE i.replays = root ORDER BY i.replay_number DESC LIMIT 1;
     IF coalesce(latest, root) <> intent THEN
@@ -54,7 +54,7 @@ BEGIN
     END IF;
     IF NOT forced AND EXISTS (
         SELECT FROM outbox.intents i
-         WHERE i.schedule_id = wish.schedule_id AND i.position > wish.position
+         WHERE i.schedule_id = original.schedule_id AND i.position > original.position
            AND (i.kind <> 'repair' OR i.request ? 'adopt')
     ) THEN
         RETURN QUERY SELECT 'refused', 'a later intent of the lane has overtaken it (force replays it all the same)',
@@ -62,7 +62,7 @@ BEGIN
         RETURN;
     END IF;
     IF rehearsed THEN
-        RETURN QUERY SELECT 'reenqueued', format('%s of %s is asked for again', wish.kind, wish.schedule_id),
+        RETURN QUERY SELECT 'reenqueued', format('%s of %s is asked for again', original.kind, original.schedule_id),
                             NULL::uuid;
         RETURN;
     END IF;
@@ -72,7 +72,7 @@ BEGIN
         WITH written AS (
             INSERT INTO outbox.intents
                    (id, schedule_id, kind, request, creator, trace, replays, replay_number)
-            VALUES (latest, wish.schedule_id, wish.kind, wish.request, wish.creator, wish.trace,
+            VALUES (latest, original.schedule_id, original.kind, original.request, original.creator, original.trace,
                     root, coalesce(number, 0) + 1)
             RETURNING *
         ), logged AS (
@@ -88,7 +88,7 @@ BEGIN
         RETURN;
     END;
     NOTIFY outbox_work;
-    RETURN QUERY SELECT 'reenqueued', format('%s of %s is asked for again', wish.kind, wish.schedule_id), latest;
+    RETURN QUERY SELECT 'reenqueued', format('%s of %s is asked for again', original.kind, original.schedule_id), latest;
 END;
 $$;
 
@@ -142,18 +142,18 @@ CREATE FUNCTION outbox.request_repair(schedule text, adopting boolean DEFAULT fa
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    wish  CONSTANT jsonb := CASE WHEN adopting THEN '{"adopt": true}' ELSE '{}' END;
+    asked CONSTANT jsonb := CASE WHEN adopting THEN '{"adopt": true}' ELSE '{}' END;
     found uuid;
 BEGIN
     SELECT q.intent_id INTO found FROM outbox.intents i JOIN outbox.queue q ON q.intent_id = i.id
-     WHERE i.schedule_id = schedule AND i.kind = 'repair' AND i.request = wish
+     WHERE i.schedule_id = schedule AND i.kind = 'repair' AND i.request = asked
        AND (q.place IN ('incoming', 'behind') OR (q.place = 'deferred' AND q.due_at <= clock_timestamp()));
     IF found IS NOT NULL THEN
         RETURN found;
     END IF;
     WITH written AS (
         INSERT INTO outbox.intents (id, schedule_id, kind, request, creator)
-        VALUES (outbox.uuid7(), schedule, 'repair', wish, '{}') RETURNING *
+        VALUES (outbox.uuid7(), schedule, 'repair', asked, '{}') RETURNING *
     ), logged AS (
         INSERT INTO outbox.events (intent_id, schedule_id, type)
         SELECT w.id, w.schedule_id, 'schedule.repair.requested' FROM written w

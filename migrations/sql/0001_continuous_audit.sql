@@ -62,7 +62,7 @@ END;
 $$;
 
 -- Add what was found to the round.
-CREATE FUNCTION outbox.audit_tell(counted jsonb) RETURNS void
+CREATE FUNCTION outbox.audit_add(counted jsonb) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     UPDATE outbox.audit a SET found = (

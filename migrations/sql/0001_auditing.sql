@@ -1,4 +1,5 @@
--- What an audit reads of the ledger. Nothing here locks or writes.
+-- Auditing: what an audit reads of the ledger. Nothing here locks or writes.
+-- Locks and plans: README.md beside this file.
 
 -- The schedule ids that follow, in the order of their bytes. A lane is whatever an intent names, or what is
 -- live still after its intents were pruned.

@@ -1,0 +1,172 @@
+-- Settling: what came of steps is written, and what follows from it.
+-- Locks and plans: README.md beside this file.
+
+-- Settle a batch: outcome, follow-up event, live stamp and the lane's next intent, in one transaction.
+--
+-- settlements: an array of objects, the fields of outbox.flow.settlement.Settlement. What names a lease that is
+-- not the row's own any more matches nothing; the rows that did match are returned.
+-- verify_again_seconds: an intent that ends with an attempt that got no answer is followed by two repairs of
+-- its lane: as soon as that attempt can't land any more, if the bound holds, and once more so much later. A repair
+-- is followed by the second alone: with two each, repairs through a store that answers every other time would breed.
+-- wake: tell idle workers, as the next steps may be for others than the caller.
+CREATE FUNCTION outbox.settle(
+    settlements jsonb, late_write_seconds float8, verify_again_seconds float8, wake boolean)
+RETURNS TABLE (intent_id uuid, lease_number bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    moment  timestamptz;
+    matched uuid[];
+    leases  bigint[];
+    notifies boolean;
+    leased    CONSTANT text := 'leased';
+    publishes CONSTANT boolean := (SELECT n.publishes FROM outbox.instance n WHERE n.only_row);
+BEGIN
+    -- 1. The rows are locked. The work comes in later statements, with snapshots of their own: a claim that held
+    --    one of these rows while it marked a follower has committed by then, and the follower is seen.
+    SELECT array_agg(m.intent_id), array_agg(m.lease_number) INTO matched, leases FROM (
+        SELECT q.intent_id, q.lease_number
+          FROM jsonb_to_recordset(settlements) AS s (intent_id uuid, lease_number bigint, event_type text)
+          JOIN outbox.queue q ON q.intent_id = ANY (ARRAY[s.intent_id]) AND q.lease_number = s.lease_number
+           AND q.event_type = s.event_type
+         WHERE q.state = leased
+         ORDER BY q.intent_id
+           FOR UPDATE OF q) AS m;
+    IF matched IS NULL THEN
+        RETURN;
+    END IF;
+    moment := clock_timestamp();
+
+    -- 2. Events and attempts are written, queue rows moved on, and intents ended (item, logged … remembered).
+    -- 3. The first follower of each ended head becomes the head (the UPDATE at the end).
+    WITH item AS (
+        SELECT DISTINCT ON (s.intent_id) s.*, q.position,
+               CASE WHEN s.unknown
+                    THEN greatest(q.unknown_until, q.deadline + make_interval(secs => late_write_seconds))
+                    ELSE q.unknown_until END AS unknown_until
+          FROM jsonb_to_recordset(settlements) AS s (
+               intent_id uuid, schedule_id text, event_type text, consumer text, lease_number bigint,
+               attempt integer, action text, next_event text, next_consumer text, terminal boolean,
+               live text, waits boolean, unknown boolean, strike boolean, patient boolean, delay_seconds float8,
+               error_code text, error_message text, zed_token text)
+          -- What matched is locked, and matches still.
+          JOIN outbox.queue q ON q.intent_id = ANY (ARRAY[s.intent_id]) AND q.lease_number = s.lease_number
+           AND q.event_type = s.event_type
+         WHERE q.state = leased
+         ORDER BY s.intent_id
+    ), logged AS (
+        INSERT INTO outbox.events (intent_id, schedule_id, type, at, consumer, attempt, lease_number,
+                                   error_code, error_message, zed_token)
+        SELECT i.intent_id, i.schedule_id, i.next_event, moment, i.consumer, i.attempt, i.lease_number,
+               i.error_code, i.error_message, i.zed_token
+          FROM item i WHERE i.action = 'advance' ORDER BY i.position
+        RETURNING id, intent_id
+    ), published AS (
+        INSERT INTO outbox.publications (event_id, intent_id)
+        SELECT l.id, l.intent_id FROM logged l WHERE publishes ORDER BY l.id
+    ), tried AS (
+        INSERT INTO outbox.attempts (intent_id, event_type, consumer, attempt, lease_number, action, at,
+                                     error_code, error_message)
+        SELECT i.intent_id, i.event_type, i.consumer, i.attempt, i.lease_number, i.action, moment,
+               i.error_code, i.error_message
+          FROM item i WHERE i.action <> 'advance' ORDER BY i.position
+    ), moved AS (
+        UPDATE outbox.queue q SET
+               event_type = coalesce(i.next_event, q.event_type),
+               consumer = coalesce(i.next_consumer, q.consumer),
+               state = CASE i.action
+                   WHEN 'advance' THEN
+                       CASE WHEN i.waits AND i.unknown_until > moment THEN 'holding' ELSE 'ready' END
+                   WHEN 'retry' THEN 'waiting'
+                   WHEN 'hold' THEN 'holding'
+                   WHEN 'park' THEN 'parked' END,
+               due_at = CASE i.action
+                   WHEN 'advance' THEN CASE WHEN i.waits THEN greatest(moment, i.unknown_until) ELSE moment END
+                   WHEN 'retry' THEN greatest(moment + make_interval(secs => i.delay_seconds),
+                                              CASE WHEN i.waits THEN i.unknown_until END)
+                   WHEN 'hold' THEN greatest(moment, i.unknown_until)
+                   WHEN 'park' THEN 'infinity' END,
+               attempts = CASE i.action WHEN 'advance' THEN 0 ELSE q.attempts END,
+               strikes = CASE i.action WHEN 'advance' THEN 0 ELSE q.strikes + i.strike::integer END,
+               patience = CASE WHEN i.action = 'advance' THEN 0
+                               WHEN i.patient THEN q.patience + i.delay_seconds
+                               ELSE q.patience END,
+               unknown_until = i.unknown_until,
+               looking = i.action = 'hold' OR (q.looking AND i.action <> 'advance'),
+               cause_code = CASE WHEN i.action IN ('advance', 'hold') THEN i.error_code ELSE q.cause_code END,
+               cause_message = CASE WHEN i.action IN ('advance', 'hold') THEN i.error_message
+                                    ELSE q.cause_message END,
+               error_code = CASE i.action WHEN 'advance' THEN NULL ELSE i.error_code END,
+               error_message = CASE i.action WHEN 'advance' THEN NULL ELSE i.error_message END,
+               failing_since = CASE i.action WHEN 'advance' THEN NULL
+                                             ELSE coalesce(q.failing_since, moment) END
+          FROM item i WHERE q.intent_id = ANY (ARRAY[i.intent_id]) AND NOT i.terminal
+    ), ended AS (
+        DELETE FROM outbox.queue q USING item i WHERE q.intent_id = ANY (ARRAY[i.intent_id]) AND i.terminal
+        RETURNING q.schedule_id, q.intent_id, i.live, i.unknown_until,
+                  q.event_type = 'schedule.repair.requested' AS repairs,
+                  CASE WHEN i.unknown_until > moment THEN i.unknown_until END AS hold_until
+    ), checks AS MATERIALIZED (
+        SELECT outbox.uuid7() AS id, e.schedule_id, greatest(e.unknown_until, moment) + again.later AS due_at
+          FROM ended e
+         CROSS JOIN unnest(ARRAY[interval '0', make_interval(secs => verify_again_seconds)])
+               WITH ORDINALITY AS again (later, number)
+         WHERE e.unknown_until IS NOT NULL AND (again.number = 2 OR NOT e.repairs)
+    ), repairs AS (
+        INSERT INTO outbox.intents (id, schedule_id, kind, request, creator)
+        SELECT c.id, c.schedule_id, 'repair', '{}', '{}' FROM checks c ORDER BY c.due_at
+        RETURNING id, position
+    ), repairs_logged AS (
+        INSERT INTO outbox.events (intent_id, schedule_id, type, at)
+        SELECT c.id, c.schedule_id, 'schedule.repair.requested', moment FROM checks c
+    ), repairs_queued AS (
+        INSERT INTO outbox.queue (intent_id, position, schedule_id, place, event_type, consumer, due_at)
+        SELECT c.id, r.position, c.schedule_id, 'deferred', 'schedule.repair.requested', 'both', c.due_at
+          FROM checks c JOIN repairs r USING (id)
+    ), remembered AS (
+        INSERT INTO outbox.lanes AS l (schedule_id, live_intent, hold_until, updated_at)
+        SELECT e.schedule_id,
+               CASE e.live WHEN 'set' THEN e.intent_id WHEN 'keep' THEN was.live_intent END,
+               e.hold_until, moment
+          FROM ended e LEFT JOIN outbox.lanes was ON was.schedule_id = ANY (ARRAY[e.schedule_id])
+         WHERE e.live <> 'keep' OR e.hold_until IS NOT NULL
+         ORDER BY e.schedule_id
+            ON CONFLICT (schedule_id) DO UPDATE
+           SET live_intent = excluded.live_intent,
+               hold_until = greatest(l.hold_until, excluded.hold_until),
+               updated_at = excluded.updated_at
+    )
+    UPDATE outbox.queue q
+       SET place = 'head',
+           state = CASE WHEN n.hold_until > moment THEN 'holding' ELSE 'ready' END,
+           due_at = greatest(moment, n.hold_until)
+      FROM (SELECT b.intent_id, greatest(e.hold_until, l.hold_until) AS hold_until
+              FROM ended e
+              LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[e.schedule_id])
+             CROSS JOIN LATERAL (
+                SELECT f.intent_id FROM outbox.queue f
+                 WHERE f.place = 'behind' AND f.schedule_id = e.schedule_id
+                 ORDER BY f.position LIMIT 1) AS b) AS n
+     WHERE q.intent_id = ANY (ARRAY[n.intent_id]);
+
+    -- 4. Breakers open and close.
+    PERFORM outbox.settle_breakers(settlements, moment);
+
+    -- 5. Who waits is told.
+    SELECT bool_or(s.terminal OR s.action = 'park') INTO notifies
+      FROM jsonb_to_recordset(settlements) AS s (terminal boolean, action text);
+    -- Whoever waits for a result holds this lock shared: no waiter, no notification.
+    IF notifies AND NOT pg_try_advisory_xact_lock(7304564, 2) THEN
+        NOTIFY outbox_settled;
+    END IF;
+    IF wake THEN
+        NOTIFY outbox_work;
+    END IF;
+
+    RETURN QUERY SELECT DISTINCT m.* FROM unnest(matched, leases) AS m;
+END;
+$$;
