@@ -17,7 +17,6 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(7304564, 4) THEN
         RETURN;
     END IF;
-    PERFORM set_config('idle_in_transaction_session_timeout', '30s', true);
     RETURN QUERY
     SELECT p.id, e.id, e.intent_id, e.schedule_id, i.kind::text, e.type::text, e.at, e.consumer::text, e.attempt,
            e.error_code, e.error_message
@@ -28,7 +27,7 @@ BEGIN
 END;
 $$;
 
--- Strike what has been published off the list.
+-- Take what has been published off the list. In a transaction of its own: that which holds the lock writes nothing.
 CREATE FUNCTION outbox.published(ids bigint[]) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

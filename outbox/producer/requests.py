@@ -1,7 +1,7 @@
 """Requests: frozen models that refuse bad input by name, as the database does again for every language.
 
-Each field has one rule and one reason. ``migrations/sql/0001_validation.sql`` says the same, in the same order,
-and a property test holds the two together.
+Each field has one rule and one reason. ``migrations/sql/0001_validation.sql`` says the same, in the same
+order, and a property test holds the two together.
 """
 
 import re

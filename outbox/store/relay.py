@@ -21,6 +21,9 @@ _DISPATCH: LiteralString = """
 _RECALL = text("SELECT outbox.recall(CAST(:dispatches AS jsonb))")
 _INSTANCE = text("SELECT id FROM outbox.instance")
 _UNPUBLISHED = text("SELECT * FROM outbox.unpublished(:most)")
+# A publisher that stalls is cut off, so that another can go on. As the last statement before the broker is
+# waited for, this ends the one before it, which would keep its snapshot until then.
+_HOLD = text("SET LOCAL idle_in_transaction_session_timeout = '30s'")
 _PUBLISHED = text("SELECT outbox.published(:ids)")
 
 
@@ -119,11 +122,16 @@ class RelayStore:
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator["Publishing"]:
-        """The next events, which no other publisher hands out until the context is left."""
+        """The next events, which no other publisher hands out until the context is left.
+
+        A transaction is open for as long, which holds nothing but the lock of publishers. It writes nothing,
+        and keeps no snapshot while the broker is waited for: vacuum need not heed it.
+        """
         async with transaction(self._engine) as connection:
             answer = await connection.execute(_UNPUBLISHED, {"most": self._flow.batch})
             found = [_publication(dict(row)) for row in answer.mappings()]
-            yield Publishing(connection, found, full=len(found) == self._flow.batch)
+            await connection.execute(_HOLD)
+            yield Publishing(self._engine, connection, found, full=len(found) == self._flow.batch)
 
 
 class Publishing:
@@ -134,14 +142,23 @@ class Publishing:
         full: there may be more.
     """
 
-    def __init__(self, connection: AsyncConnection, events: list[Publication], *, full: bool) -> None:
-        self._connection = connection
+    def __init__(
+        self, engine: AsyncEngine, lock: AsyncConnection, events: list[Publication], *, full: bool
+    ) -> None:
+        self._engine = engine
+        self._lock = lock
         self.events = events
         self.full = full
 
     async def mark_published(self, events: Sequence[Publication]) -> None:
-        """Strike these off the list: they have been published."""
-        await self._connection.execute(_PUBLISHED, {"ids": [one.id for one in events]})
+        """Take these off the list: they have been published.
+
+        Raises:
+            DBAPIError: among others, that the lock was lost: another publisher may have gone on.
+        """
+        async with self._engine.connect() as connection:
+            await connection.execute(_PUBLISHED, {"ids": [one.id for one in events]})
+        await self._lock.execute(_HOLD)
 
 
 async def instance(engine: AsyncEngine) -> UUID:

@@ -16,6 +16,7 @@ from uuid import UUID
 import jsonschema
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from outbox.compose.kafka import flow, running
 from outbox.errors import ErrorCode
@@ -28,6 +29,7 @@ from outbox.kafka.publisher import Publisher
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.relay import RelayStore, instance
+from outbox.testing import armed
 from tests.kafka.conftest import Broker
 from tests.store.conftest import Enqueue, Query
 from tests.worker.conftest import Bench
@@ -197,6 +199,57 @@ async def test_no_event_overtakes_one_that_was_not_acknowledged(
         assert firsts == sorted(firsts)
         assert len(firsts) == 18
         assert len(numbers) > 18 if arrives else len(numbers) == 18
+
+
+class Watched(Producer):
+    """Looks, before each wave, whether the publisher's transaction holds vacuum back."""
+
+    def __init__(self, settings: Settings, query: Query) -> None:
+        super().__init__(Broker(settings).cluster.options)
+        self._query = query
+        self.waves: list[list[dict[str, Any]]] = []
+
+    async def send(self, records: Sequence[Record]) -> list[bool]:
+        self.waves.append(
+            await self._query(
+                "SELECT backend_xid, backend_xmin FROM pg_stat_activity"
+                " WHERE datname = current_database() AND state = 'idle in transaction'"
+            )
+        )
+        return await super().send(records)
+
+
+@pytest.mark.parametrize("bench", ["direct"], indirect=True)
+async def test_waiting_for_the_broker_holds_no_vacuum_back(
+    work: Work, settings: Settings, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue("a")
+    await enqueue("a", "delete")
+    await work()
+    watched = Watched(settings, query)
+    async with publishing(settings, watched):
+        await drained(query)
+    assert len(watched.waves) == 6, "one event of a lane a wave"
+    assert watched.waves == [[{"backend_xid": None, "backend_xmin": None}]] * 6
+
+
+@pytest.mark.parametrize("bench", ["direct"], indirect=True)
+async def test_a_publisher_that_fails_is_started_again(
+    work: Work, settings: Settings, broker: Broker, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue("a")
+    await work()
+    failing = iter([True])
+
+    async def fail_once() -> None:
+        if next(failing, False):
+            raise ZeroDivisionError("a defect")
+
+    with armed("publisher.before", fail_once), capture_logs() as logs:
+        async with publishing(settings):
+            await drained(query)
+    assert [line["task"] for line in logs if line["event"] == "task.failed"] == ["publisher"]
+    assert [len(one) for one in types(broker.read("events")).values()] == [3]
 
 
 @pytest.mark.parametrize("bench", ["direct"], indirect=True)
