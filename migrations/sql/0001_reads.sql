@@ -31,3 +31,121 @@ BEGIN ATOMIC
              WHERE e.intent_id = s.id AND e.zed_token IS NOT NULL ORDER BY e.id DESC LIMIT 1)
       FROM outbox.intent_status s WHERE s.id = intent;
 END;
+
+-- The first id that `outbox.uuid7` may give at that time: ids are in the order of their time.
+CREATE FUNCTION outbox.first_id(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE
+RETURN (lpad(to_hex(greatest(0, floor(extract(epoch FROM at) * 1000))::bigint), 12, '0') || repeat('0', 20))::uuid;
+
+-- The newest intents that stand so (null: all), of those since about then (an id is drawn a little before its
+-- intent is written). Each status is found where it is rare: what has failed among what has failed.
+CREATE FUNCTION outbox.newest(wanted text, since timestamptz, most integer) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off
+AS $$
+DECLARE
+    first CONSTANT uuid := outbox.first_id(coalesce(since - interval '1 minute', 'epoch'));
+BEGIN
+    CASE wanted
+    WHEN 'failed' THEN RETURN QUERY
+        SELECT e.intent_id FROM outbox.events e
+         WHERE e.type IN ('schedule.create_failed', 'schedule.delete_failed') AND e.intent_id >= first
+         ORDER BY e.intent_id DESC LIMIT most;
+    WHEN 'succeeded' THEN RETURN QUERY
+        SELECT e.intent_id FROM outbox.events e
+         WHERE e.type IN ('schedule.created', 'schedule.create_failed', 'schedule.deleted',
+                          'schedule.delete_failed', 'schedule.repaired')
+           AND e.type NOT IN ('schedule.create_failed', 'schedule.delete_failed') AND e.intent_id >= first
+         ORDER BY e.intent_id DESC LIMIT most;
+    WHEN 'parked' THEN RETURN QUERY
+        SELECT q.intent_id FROM outbox.queue q WHERE q.state = 'parked' AND q.intent_id >= first
+         ORDER BY q.intent_id DESC LIMIT most;
+    WHEN 'pending' THEN RETURN QUERY
+        SELECT q.intent_id FROM outbox.queue q WHERE q.state <> 'parked' AND q.intent_id >= first
+         ORDER BY q.intent_id DESC LIMIT most;
+    ELSE RETURN QUERY
+        SELECT i.id FROM outbox.intents i WHERE i.id >= first ORDER BY i.id DESC LIMIT most;
+    END CASE;
+END;
+$$;
+
+-- The failed and parked intents, of one lane or (null) of all.
+CREATE FUNCTION outbox.in_need(schedule text) RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+AS $$
+BEGIN
+    IF schedule IS NOT NULL THEN
+        RETURN QUERY SELECT i.id FROM outbox.intents i WHERE i.schedule_id = schedule;
+    ELSE
+        RETURN QUERY SELECT e.intent_id FROM outbox.events e
+                      WHERE e.type IN ('schedule.create_failed', 'schedule.delete_failed');
+        RETURN QUERY SELECT q.intent_id FROM outbox.queue q WHERE q.state = 'parked';
+    END IF;
+END;
+$$;
+
+-- What a lane is at: its head; or what has come in lately and is not placed yet, or a repair that waits for its time.
+CREATE FUNCTION outbox.front(schedule text) RETURNS SETOF outbox.queue
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off
+AS $$
+BEGIN
+    RETURN QUERY SELECT h.* FROM outbox.queue h WHERE h.schedule_id = schedule AND h.place = 'head';
+    RETURN QUERY
+    SELECT h.* FROM (SELECT i.id FROM outbox.intents i WHERE i.schedule_id = schedule
+                      ORDER BY i.position DESC LIMIT 1000) AS latest
+      JOIN outbox.queue h ON h.intent_id = ANY (ARRAY[latest.id])
+     WHERE h.place::text IN ('incoming', 'deferred');
+END;
+$$;
+
+-- How many stand behind a lane's head; more than the bound are not counted.
+CREATE FUNCTION outbox.behind(schedule text, bound integer) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+BEGIN ATOMIC
+    SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.schedule_id = schedule AND q.place = 'behind'
+                           LIMIT bound) AS counted;
+END;
+
+-- How much is where: counted up to a bound, and estimated beyond it, so that it costs the same at a million waiting.
+-- of: a place, a state of heads, or the events that are still to be published. counted: not more than the bound.
+-- about: what Postgres last knew of the index that holds them (-1: nothing yet).
+CREATE FUNCTION outbox.depths(bound integer) RETURNS TABLE (of text, counted bigint, capped boolean, about float8)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+BEGIN
+    RETURN QUERY
+    WITH heads AS MATERIALIZED (
+        SELECT c.consumer, d.due, h.state
+          FROM unnest(ARRAY['authz', 'temporal', 'both']) AS c (consumer)
+         CROSS JOIN (VALUES (true), (false)) AS d (due)
+         CROSS JOIN LATERAL (
+            (SELECT q.state::text FROM outbox.queue q
+              WHERE d.due AND q.state NOT IN ('queued', 'parked') AND q.consumer = c.consumer
+                AND q.due_at <= statement_timestamp() LIMIT bound + 1)
+            UNION ALL
+            (SELECT q.state::text FROM outbox.queue q
+              WHERE NOT d.due AND q.state NOT IN ('queued', 'parked') AND q.consumer = c.consumer
+                AND q.due_at > statement_timestamp() LIMIT bound + 1)) AS h
+    ), whole AS (
+        -- Where not all heads were looked at, those that were stand for the others.
+        SELECT coalesce(bool_or(g.n > bound), false) AS capped, coalesce(sum(g.n), 0) AS seen
+          FROM (SELECT count(*) AS n FROM heads h GROUP BY h.consumer, h.due) AS g
+    )
+    SELECT h.state, count(*), w.capped,
+           count(*) * greatest(1, (SELECT c.reltuples FROM pg_class c
+                                    WHERE c.oid = 'outbox.queue_due'::regclass) / greatest(w.seen, 1))::float8
+      FROM heads h CROSS JOIN whole w GROUP BY h.state, w.capped, w.seen
+    UNION ALL
+    SELECT o.of, o.n, o.n > bound, (SELECT c.reltuples::float8 FROM pg_class c WHERE c.oid = o.index)
+      FROM (VALUES
+        ('incoming', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'incoming' LIMIT bound + 1) AS x),
+         'outbox.queue_incoming'::regclass),
+        ('behind', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'behind' LIMIT bound + 1) AS x),
+         'outbox.queue_behind'::regclass),
+        ('deferred', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'deferred' LIMIT bound + 1) AS x),
+         'outbox.queue_deferred'::regclass),
+        ('parked', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.state = 'parked' LIMIT bound + 1) AS x),
+         'outbox.queue_parked'::regclass),
+        ('unpublished', (SELECT count(*) FROM (SELECT FROM outbox.publications LIMIT bound + 1) AS x),
+         'outbox.publications_pkey'::regclass)) AS o (of, n, index);
+END;
+$$;

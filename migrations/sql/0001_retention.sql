@@ -8,7 +8,7 @@
 -- or whose late writes may still land: the stamps of the lane tell its debris, and a replay is linked to the first of
 -- its chain.
 CREATE FUNCTION outbox.prunable_of(intents uuid[], older_than timestamptz) RETURNS SETOF uuid
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 BEGIN ATOMIC
     WITH ended AS MATERIALIZED (
         SELECT i.id, i.schedule_id FROM outbox.intents i
@@ -18,8 +18,15 @@ BEGIN ATOMIC
                               'schedule.created', 'schedule.create_failed', 'schedule.deleted',
                               'schedule.delete_failed', 'schedule.repaired'))
     ), needed AS MATERIALIZED (
+        -- Where anything of a lane is queued, there is a head, or something that has no place yet.
+        SELECT e.schedule_id FROM ended e
+         WHERE EXISTS (SELECT FROM outbox.queue q WHERE q.schedule_id = e.schedule_id AND q.place = 'head')
+        UNION
         SELECT q.schedule_id FROM outbox.queue q
-         WHERE q.schedule_id IN (SELECT e.schedule_id FROM ended e)
+         WHERE q.place = 'incoming' AND q.schedule_id IN (SELECT e.schedule_id FROM ended e)
+        UNION
+        SELECT q.schedule_id FROM outbox.queue q
+         WHERE q.place = 'deferred' AND q.schedule_id IN (SELECT e.schedule_id FROM ended e)
         UNION
         SELECT l.schedule_id FROM outbox.lanes l
          WHERE l.schedule_id IN (SELECT e.schedule_id FROM ended e) AND l.hold_until > clock_timestamp()
@@ -38,9 +45,7 @@ RETURNS TABLE (intent_id uuid, goes boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    -- The first id that `outbox.uuid7` may give at that time.
-    bound CONSTANT uuid := lpad(to_hex(greatest(0, floor(extract(epoch FROM older_than) * 1000))::bigint), 12, '0')
-                           || repeat('0', 20);
+    bound CONSTANT uuid := outbox.first_id(older_than);
     next_ids uuid[];
 BEGIN
     next_ids := ARRAY(SELECT i.id FROM outbox.intents i
@@ -82,7 +87,12 @@ BEGIN
         DELETE FROM outbox.lanes l USING looked d
          WHERE l.schedule_id = d.schedule_id AND l.live_intent IS NULL AND l.updated_at < older_than
            AND coalesce(l.hold_until < clock_timestamp(), true)
-           AND NOT EXISTS (SELECT FROM outbox.queue q WHERE q.schedule_id = l.schedule_id)
+           AND NOT EXISTS (SELECT FROM outbox.queue q
+                            WHERE q.schedule_id = l.schedule_id AND q.place = 'head')
+           AND NOT EXISTS (SELECT FROM outbox.queue q
+                            WHERE q.schedule_id = l.schedule_id AND q.place = 'incoming')
+           AND NOT EXISTS (SELECT FROM outbox.queue q
+                            WHERE q.schedule_id = l.schedule_id AND q.place = 'deferred')
         RETURNING l.schedule_id
     )
     SELECT max(d.schedule_id), (SELECT count(*) FROM deleted) FROM looked d;

@@ -64,8 +64,10 @@ CREATE TABLE outbox.events (
 CREATE UNIQUE INDEX events_one_terminal ON outbox.events (intent_id) WHERE type IN (
     'schedule.created', 'schedule.create_failed', 'schedule.deleted', 'schedule.delete_failed',
     'schedule.repaired');
-CREATE INDEX events_failed ON outbox.events (id) WHERE type IN (
+CREATE INDEX events_failed ON outbox.events (intent_id) WHERE type IN (
     'schedule.create_failed', 'schedule.delete_failed');
+-- What is recent. The log grows at its end, so that a summary of a few pages at a time does, and costs next to nothing.
+CREATE INDEX events_recent ON outbox.events USING brin (at) WITH (pages_per_range = 16, autosummarize = on);
 
 -- Attempts that did not settle their step, for the timeline: what is done is in the events.
 CREATE TABLE outbox.attempts (
@@ -120,6 +122,7 @@ CREATE INDEX queue_due ON outbox.queue (consumer, due_at) WHERE state NOT IN ('q
 CREATE INDEX queue_dispatched ON outbox.queue (consumer, due_at) WHERE state = 'dispatched';
 CREATE INDEX queue_incoming ON outbox.queue (position) WHERE place = 'incoming';
 CREATE INDEX queue_behind ON outbox.queue (schedule_id, position) WHERE place = 'behind';
+CREATE INDEX queue_parked ON outbox.queue (intent_id) WHERE state = 'parked';
 CREATE INDEX queue_deferred ON outbox.queue (due_at) WHERE place = 'deferred';
 
 CREATE TABLE outbox.lanes (

@@ -17,8 +17,10 @@ from outbox.settings import Wire
 from outbox.store.engine import open_engine
 from outbox.store.reads import ReadStore
 from outbox.store.relay import instance
+from outbox.store.sessions import Holder
 from outbox.store.why import waits_because
 
+_NAMED_AFTER_SECONDS = 60.0
 _COLOURS = {"succeeded": "green", "failed": "red", "parked": "yellow", "pending": "blue"}
 
 
@@ -133,10 +135,17 @@ def _print_status(depths: dict[str, Any]) -> None:
         "deferred",
         "unpublished",
     ):
-        table.add_row(name.replace("_", " "), str(depths[name]))
+        about = "about " if name in depths["estimated"] else ""
+        table.add_row(name.replace("_", " "), f"{about}{depths[name]}")
     out.print(table)
     if depths["oldest_head"]:
         out.print(f"oldest head: {depths['oldest_head']}, {depths['oldest_head_age_seconds']:.1f} s")
+    holder = depths["oldest_transaction"]
+    if holder and (holder["seconds"] is None or holder["seconds"] >= _NAMED_AFTER_SECONDS):
+        found = Holder(**holder)
+        out.print(
+            f"vacuum is held back by {found.what}: {found.fix}", highlight=False, markup=False, soft_wrap=True
+        )
     for kind, count in depths["ended_last_minute"].items():
         out.print(f"in the last minute: {count} {kind}")
     _print_audit(depths["audit"])

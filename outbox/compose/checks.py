@@ -13,8 +13,10 @@ from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
 from outbox.store import migrations
 from outbox.store.engine import open_engine
+from outbox.store.sessions import Holder, oldest_holder
 
 _SECONDS = 5.0
+_LONG_TRANSACTION_SECONDS = 300.0
 
 log = structlog.get_logger()
 
@@ -27,6 +29,7 @@ class Finding:
         problem: what is wrong, or None.
         fix: the way out.
         reachable: whether the component answered at all.
+        stops: whether a worker can do nothing right before it is mended.
     """
 
     component: str
@@ -34,6 +37,7 @@ class Finding:
     problem: str | None = None
     fix: str | None = None
     reachable: bool = True
+    stops: bool = True
 
 
 async def check_postgres(settings: Settings) -> list[Finding]:
@@ -44,6 +48,7 @@ async def check_postgres(settings: Settings) -> list[Finding]:
             engine.connect() as connection,
         ):
             found = await connection.run_sync(migrations.current)
+            holder = await oldest_holder(connection)
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         fix = "start it, or mend OUTBOX_DATABASE_URL"
@@ -51,12 +56,19 @@ async def check_postgres(settings: Settings) -> list[Finding]:
     needed = migrations.newest()
     reached = Finding("Postgres", "reachable")
     if found == needed:
-        return [reached, Finding("Postgres", f"migrated to {needed}")]
+        return [reached, Finding("Postgres", f"migrated to {needed}"), _vacuum(holder)]
     have = "has no outbox" if found is None else f"is at revision {found}"
     return [
         reached,
         Finding("Postgres", "migrated", f"the database {have}, needed is {needed}", "outbox migrate"),
     ]
+
+
+def _vacuum(holder: Holder | None) -> Finding:
+    """What keeps dead rows from being cleared away makes claims and settles slower by and by."""
+    if holder is None or (holder.seconds or 0.0) < _LONG_TRANSACTION_SECONDS:
+        return Finding("Postgres", "no old transaction holds vacuum back")
+    return Finding("Postgres", "vacuum", f"vacuum is held back by {holder.what}", holder.fix, stops=False)
 
 
 async def check_spicedb(settings: Settings) -> list[Finding]:
@@ -157,7 +169,7 @@ async def _engine_findings(settings: Settings) -> list[Finding]:
 
 def _refuse(findings: list[Finding]) -> None:
     for finding in findings:
-        if finding.problem is None:
+        if finding.problem is None or not finding.stops:
             continue
         line = f"{finding.component}: {finding.problem}: {finding.fix}"
         if finding.reachable or finding.component == "Postgres":

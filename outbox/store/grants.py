@@ -40,12 +40,15 @@ GRANT EXECUTE ON FUNCTION
 GRANT SELECT ON outbox.alembic_version, outbox.instance TO outbox_worker;
 
 -- Operators may read everything, enqueue by hand, replay, discard, ask for repairs, and prune.
+-- What holds vacuum back is named to them without; since when, only with GRANT pg_read_all_stats.
 GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO outbox_operator;
 GRANT EXECUTE ON FUNCTION
     outbox.replay(uuid, boolean, boolean), outbox.discard(uuid, text), outbox.request_repair(text, boolean),
     outbox.prunable(timestamptz, uuid, integer), outbox.prune(timestamptz, uuid[]),
     outbox.prune_lanes(timestamptz, text, integer),
-    outbox.lanes_after(text, text, integer), outbox.audited_lanes(text[]), outbox.lane_of(uuid[])
+    outbox.lanes_after(text, text, integer), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
+    outbox.newest(text, timestamptz, integer), outbox.first_id(timestamptz), outbox.in_need(text),
+    outbox.depths(integer), outbox.front(text), outbox.behind(text, integer)
     TO outbox_operator;
 GRANT outbox_producer TO outbox_operator;
 """

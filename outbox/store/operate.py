@@ -11,9 +11,9 @@ from outbox.flow.table import Status
 
 # The newest of each chain, oldest first, so that lanes are replayed in their order.
 _REPLAYABLE = text("""
-    SELECT s.id FROM outbox.intent_status s
+    SELECT s.id FROM outbox.in_need(:schedule) AS n (id)
+     CROSS JOIN LATERAL (SELECT * FROM outbox.intent_status s WHERE s.id = n.id OFFSET 0) AS s
      WHERE s.status = ANY(:statuses)
-       AND (CAST(:schedule AS text) IS NULL OR s.schedule_id = :schedule)
        AND (CAST(:error AS text) IS NULL OR s.error_code = :error)
        AND (CAST(:since AS timestamptz) IS NULL OR s.updated_at >= :since)
        AND NOT EXISTS (SELECT FROM outbox.intents later

@@ -1,6 +1,7 @@
 """What operators read: lists, timelines, depths. Never locks; needs SELECT on the outbox's tables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,15 +10,36 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from outbox.flow.table import Status
+from outbox.store.sessions import oldest_holder
 
 Row = dict[str, Any]
 
+# What there is more of is estimated: looking at the whole outbox costs the same at a million waiting.
+COUNTED_MOST = 10_000
+_COUNTED = (
+    "dispatched",
+    "leased",
+    "waiting_retry",
+    "holding",
+    "parked",
+    "ready",
+    "incoming",
+    "behind",
+    "deferred",
+    "unpublished",
+)
+
 _LIST = text("""
+    SELECT s.* FROM outbox.newest(:status, :since, :limit) AS n (id)
+     CROSS JOIN LATERAL (SELECT * FROM outbox.intent_status s WHERE s.id = n.id OFFSET 0) AS s
+     WHERE CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since
+     ORDER BY s.id DESC
+""")
+_LIST_LANE = text("""
     SELECT s.* FROM outbox.intent_status s
-     WHERE (CAST(:status AS text) IS NULL OR s.status = :status)
-       AND (CAST(:schedule AS text) IS NULL OR s.schedule_id = :schedule)
+     WHERE s.schedule_id = :schedule AND (CAST(:status AS text) IS NULL OR s.status = :status)
        AND (CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since)
-     ORDER BY s.id DESC LIMIT :limit
+     ORDER BY s.position DESC LIMIT :limit
 """)
 _INTENT = text("SELECT s.* FROM outbox.intent_status s WHERE s.id = :intent")
 _LANE = text("""
@@ -39,33 +61,20 @@ _HEAD = text("""
                     q.failing_since) AS tried_at,
            b.since AS breaker_since, b.probe_at, b.error_code AS breaker_code,
            b.error_message AS breaker_message
-      FROM outbox.queue q LEFT JOIN outbox.breakers b USING (consumer)
-     WHERE q.schedule_id = :schedule AND q.place <> 'behind'
+      FROM outbox.front(:schedule) q LEFT JOIN outbox.breakers b USING (consumer)
      ORDER BY q.place = 'head' DESC, q.place = 'incoming' DESC, q.due_at, q.position LIMIT 1
 """)
-_BEHIND = text("SELECT count(*) FROM outbox.queue WHERE schedule_id = :schedule AND place = 'behind'")
-_DEPTHS = text("""
-    SELECT count(*) FILTER (WHERE place <> 'deferred') AS pending,
-           count(*) FILTER (WHERE state = 'dispatched') AS dispatched,
-           count(*) FILTER (WHERE state = 'leased') AS leased,
-           count(*) FILTER (WHERE state = 'waiting') AS waiting_retry,
-           count(*) FILTER (WHERE state = 'holding') AS holding,
-           count(*) FILTER (WHERE state = 'parked') AS parked,
-           count(*) FILTER (WHERE state = 'ready') AS ready,
-           count(*) FILTER (WHERE place = 'incoming') AS incoming,
-           count(*) FILTER (WHERE place = 'behind') AS behind,
-           count(*) FILTER (WHERE place = 'deferred') AS deferred,
-           (SELECT count(*) FROM outbox.publications) AS unpublished
-      FROM outbox.queue
-""")
+_BEHIND = text("SELECT outbox.behind(:schedule, :bound)")
+_DEPTHS = text("SELECT * FROM outbox.depths(:bound)")
 _OLDEST = text("""
     SELECT i.id, i.schedule_id, extract(epoch FROM clock_timestamp() - i.created_at)::float8 AS age
-      FROM outbox.queue q JOIN outbox.intents i ON i.id = q.intent_id
-     WHERE q.place IN ('incoming', 'head') ORDER BY q.position LIMIT 1
+      FROM (SELECT intent_id FROM outbox.queue
+             WHERE place IN ('incoming', 'head') ORDER BY intent_id LIMIT 1) AS q
+      JOIN outbox.intents i ON i.id = q.intent_id
 """)
 _RATES = text("""
     SELECT type, count(*)::integer AS count FROM outbox.events
-     WHERE at > clock_timestamp() - interval '1 minute'
+     WHERE at > statement_timestamp() - interval '1 minute'
        AND type NOT LIKE '%.requested' AND type NOT IN (
            'schedule.registered', 'schedule.registration_skipped', 'schedule.compensation_requested',
            'schedule.unscheduled')
@@ -89,7 +98,7 @@ class ReadStore:
         """The newest intents that match, newest first."""
         asked = {"status": status, "schedule": schedule_id, "since": since, "limit": limit}
         async with self._engine.connect() as connection:
-            return await _rows(connection, _LIST, asked)
+            return await _rows(connection, _LIST if schedule_id is None else _LIST_LANE, asked)
 
     async def intent(self, intent_id: UUID) -> Row | None:
         """One intent with its status; None: there is none of that id."""
@@ -109,28 +118,47 @@ class ReadStore:
             return events, await _rows(connection, _ATTEMPTS, {"intents": list(intents)})
 
     async def head(self, schedule_id: str) -> tuple[Row | None, int]:
-        """What the lane is at, with its store's breaker, and how many intents stand behind it."""
+        """What the lane is at, with its store's breaker, and how many stand behind it (10,000 at most)."""
         async with self._engine.connect() as connection:
             found = await _rows(connection, _HEAD, {"schedule": schedule_id})
-            behind = await connection.scalar(_BEHIND, {"schedule": schedule_id})
+            behind = await connection.scalar(_BEHIND, {"schedule": schedule_id, "bound": COUNTED_MOST})
             return (found[0] if found else None), int(behind or 0)
 
     async def depths(self) -> dict[str, Any]:
-        """How much is where, the oldest head's age, what ended lately, which stores are down; the audit."""
+        """How much is where, the oldest head's age, what ended lately, which stores are down; the audit.
+
+        Counts are exact up to 10,000, and beyond that what Postgres knows of its indexes; ``estimated`` names
+        those that are.
+        """
         async with self._engine.connect() as connection:
-            depths = (await _rows(connection, _DEPTHS, {}))[0]
+            counts = await _rows(connection, _DEPTHS, {"bound": COUNTED_MOST})
             oldest = await _rows(connection, _OLDEST, {})
             rates = await _rows(connection, _RATES, {})
             breakers = await _rows(connection, _BREAKERS, {})
             audit = (await _rows(connection, _AUDIT, {}))[0]
+            holder = await oldest_holder(connection)
         return {
-            **depths,
+            **_depths(counts),
             "oldest_head_age_seconds": oldest[0]["age"] if oldest else None,
             "oldest_head": oldest[0]["schedule_id"] if oldest else None,
             "ended_last_minute": {row["type"]: row["count"] for row in rates},
             "breakers": breakers,
             "audit": audit,
+            "oldest_transaction": None if holder is None else asdict(holder),
         }
+
+
+def _depths(counts: list[Row]) -> dict[str, Any]:
+    """The numbers of each place and state, and of which of them are estimates."""
+    found = dict.fromkeys(_COUNTED, 0)
+    estimated = []
+    for row in counts:
+        name = "waiting_retry" if row["of"] == "waiting" else row["of"]
+        found[name] = max(row["counted"], round(row["about"])) if row["capped"] else row["counted"]
+        if row["capped"]:
+            estimated.append(name)
+    pending = sum(found[name] for name in _COUNTED if name not in {"deferred", "unpublished"})
+    return {"pending": pending, **found, "estimated": sorted(estimated)}
 
 
 async def _rows(

@@ -195,3 +195,16 @@ def test_status_shows_a_store_that_is_down(cli: Cli, database: str) -> None:
         )
     assert "Namespace nope is not found" in cli("status").out
     assert cli("status", "--json").json["breakers"][0]["error_code"] == "misconfigured"
+
+
+def test_status_names_who_holds_vacuum_back(cli: Cli, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outbox.cli.look._NAMED_AFTER_SECONDS", 0.0)
+    assert cli("status", "--json").json["oldest_transaction"] is None
+    with psycopg.connect(database, application_name="a report") as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("SELECT 1")
+        found = cli("status", "--json").json["oldest_transaction"]
+        assert (found["name"], found["application"]) == (str(old.info.backend_pid), "a report")
+        shown = cli("status").out
+        assert f"vacuum is held back by session {old.info.backend_pid} of " in shown
+        assert f"SELECT pg_terminate_backend({old.info.backend_pid})" in shown

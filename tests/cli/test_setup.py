@@ -92,6 +92,22 @@ def test_doctor_names_what_is_wrong_and_the_way_out(
     assert "fix:" in people.out
 
 
+def test_doctor_names_a_transaction_that_has_been_open_for_long(
+    cli: Cli, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database, application_name="a report") as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("SELECT 1")
+        assert cli("doctor").code == 0, "it has not been open for long"
+        monkeypatch.setattr("outbox.compose.checks._LONG_TRANSACTION_SECONDS", 0.0)
+        ran = cli("doctor", "--json")
+        (wrong,) = [line for line in ran.lines if not line["ok"]]
+        assert (ran.code, wrong["check"]) == (1, "vacuum")
+        assert f"session {old.info.backend_pid} of " in wrong["problem"]
+        assert f"pg_terminate_backend({old.info.backend_pid})" in wrong["fix"]
+        assert cli("run", "--until-idle").code == 0, "a worker works all the same"
+
+
 def test_doctor_names_a_database_without_an_outbox(cli: Cli, empty_database: str) -> None:
     ran = cli("doctor", "--json", OUTBOX_DATABASE_URL=empty_database)
     (wrong,) = [line for line in ran.lines if not line["ok"]]
