@@ -1,12 +1,19 @@
-"""Event-driven outbox for agent schedules: what producers use. Importing it pulls in no store's client."""
+"""Event-driven outbox for agent schedules: what producers use. Importing it pulls in no store's client.
 
-from outbox import sync
-from outbox.errors import ErrorCode, IdempotencyConflict, InvalidRequest, OutboxError
-from outbox.flow.table import EventType, Status
-from outbox.producer.enqueue import enqueue_create, enqueue_delete, enqueue_many
-from outbox.producer.intents import Intent, IntentError, IntentResult
-from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal, parse
-from outbox.producer.waiting import UnknownIntent, wait
+Names are looked up when they are first used: a command that only prints its help waits for none of them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outbox import sync
+    from outbox.errors import ErrorCode, IdempotencyConflict, InvalidRequest, OutboxError
+    from outbox.flow.table import EventType, Status
+    from outbox.producer.enqueue import enqueue_create, enqueue_delete, enqueue_many
+    from outbox.producer.intents import Intent, IntentError, IntentResult
+    from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal, parse
+    from outbox.producer.waiting import UnknownIntent, wait
 
 __all__ = [
     "CreateSchedule",
@@ -30,3 +37,25 @@ __all__ = [
     "sync",
     "wait",
 ]
+
+_MODULES = {
+    "outbox.errors": ("ErrorCode", "IdempotencyConflict", "InvalidRequest", "OutboxError"),
+    "outbox.flow.table": ("EventType", "Status"),
+    "outbox.producer.enqueue": ("enqueue_create", "enqueue_delete", "enqueue_many"),
+    "outbox.producer.intents": ("Intent", "IntentError", "IntentResult"),
+    "outbox.producer.requests": ("CreateSchedule", "DeleteSchedule", "Entry", "Principal", "parse"),
+    "outbox.producer.waiting": ("UnknownIntent", "wait"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "sync":
+        return importlib.import_module("outbox.sync")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

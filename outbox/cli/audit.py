@@ -60,7 +60,7 @@ async def audit(
     if not as_json:
         _sum_up(tally)
     if asked and not yes:
-        err.print(f"nothing adopted: --yes adopts these {asked}", highlight=False)
+        err.print(f"nothing adopted: --yes adopts these {asked}")
     if tally.ours or (asked and not yes):
         raise typer.Exit(Code.FOUND_WRONG)
 
@@ -81,7 +81,7 @@ class _Requests:
         self._latest = drift.schedule_id
         intent = await self._store.request_repair(drift.schedule_id, adopting=adopts)
         what = "adoption" if adopts else "repair"
-        err.print(f"{drift.schedule_id}: {what} asked for, intent {intent}", highlight=False, soft_wrap=True)
+        err.print(f"{drift.schedule_id}: {what} asked for, intent {intent}")
 
 
 @asynccontextmanager
@@ -119,7 +119,7 @@ def _show(drift: Drift, *, as_json: bool) -> None:
         return
     colour = "red" if drift.is_ours else "yellow"
     what = escape(_printable(f"{drift.schedule_id}: {drift.detail}"))
-    out.print(f"[{colour}]{drift.kind}[/] {what}\n  fix: {drift.fix}", highlight=False, soft_wrap=True)
+    out.print(f"[{colour}]{drift.kind}[/] {what}\n  fix: {drift.fix}")
 
 
 def _printable(text: str) -> str:
@@ -130,7 +130,7 @@ def _printable(text: str) -> str:
 def _sum_up(tally: Tally) -> None:
     verdict = f"[red]{tally.ours} differences of ours[/]" if tally.ours else "[green]the stores agree[/]"
     counts = f"{tally.lanes} schedules compared, {tally.live} of them live, {tally.busy} under way"
-    out.print(f"{counts}: {verdict}", soft_wrap=True)
+    out.print(f"{counts}: {verdict}")
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.found.items()))
     if kinds:
-        out.print(f"found: {kinds}", highlight=False, soft_wrap=True)
+        out.print(f"found: {kinds}")

@@ -46,7 +46,6 @@ def demo(*, as_json: Json = False) -> None:
             f"The servers are ready after {time.monotonic() - started:.1f} s. "
             "The demo's workers are more impatient than by default: "
             + ", ".join(f"{name}={value}" for name, value in SHORT_SETTINGS.items()),
-            highlight=False,
         )
         workload = build(uuid4().hex[:4])
         ended = _play(quiet, info, workload, console, started)

@@ -6,11 +6,12 @@ from uuid import UUID
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from outbox import compose
+from outbox.cli import tables
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json
+from outbox.cli.tables import Column
 from outbox.cli.when import moment
 from outbox.flow.table import Status
 from outbox.settings import Wire
@@ -22,6 +23,29 @@ from outbox.store.why import waits_because
 
 _NAMED_AFTER_SECONDS = 60.0
 _COLOURS = {"succeeded": "green", "failed": "red", "parked": "yellow", "pending": "blue"}
+_INTENTS = (
+    Column("intent"),
+    Column("schedule"),
+    Column("status", styles=_COLOURS),
+    Column("last event", goes=2),
+    Column("attempts", goes=1),
+    Column("created", goes=3),
+    Column("error", goes=4),
+)
+_GROUP = (Column("topic"), Column("partitions", goes=1), Column("members", goes=2), Column("lag"))
+_COUNTED = (
+    "pending",
+    "incoming",
+    "behind",
+    "ready",
+    "dispatched",
+    "leased",
+    "waiting_retry",
+    "holding",
+    "parked",
+    "deferred",
+    "unpublished",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -50,23 +74,19 @@ async def intents(
         for row in rows:
             print_json(intent_json(row))
         return
-    # Ids stay whole, to be copied; what does not fit beside them is cut.
-    table = Table(box=None, pad_edge=False)
-    table.add_column("intent", no_wrap=True, min_width=36)
-    table.add_column("schedule", overflow="fold")
-    for heading in ("status", "last event", "attempts", "created", "error"):
-        table.add_column(heading, no_wrap=True)
-    for row in rows:
-        table.add_row(
-            str(row["id"]),
-            row["schedule_id"],
-            f"[{_COLOURS[row['status']]}]{row['status']}[/]",
-            row["event_type"].removeprefix("schedule."),
-            str(row["attempts"]),
-            f"{row['created_at'].astimezone():%m-%d %H:%M:%S}",
-            row["error_code"] or "",
-        )
-    out.print(table)
+    tables.show(out, _INTENTS, [_cells(row) for row in rows])
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        str(row["id"]),
+        row["schedule_id"],
+        row["status"],
+        row["event_type"].removeprefix("schedule."),
+        str(row["attempts"]),
+        f"{row['created_at'].astimezone():%m-%d %H:%M:%S}",
+        row["error_code"] or "",
+    ]
 
 
 @command
@@ -88,9 +108,9 @@ async def show(
     if as_json:
         print_json({"schedule_id": schedule_id, "waits_because": reason, "intents": timeline})
         return
-    out.print(f"[bold]{schedule_id}[/]", highlight=False)
+    out.print(f"[bold]{schedule_id}[/]")
     if reason:
-        out.print(f"[yellow]waits:[/] {escape(reason)}", highlight=False, soft_wrap=True)
+        out.print(f"[yellow]waits:[/] {escape(reason)}")
     for intent in timeline:
         _print_timeline(intent)
 
@@ -121,31 +141,15 @@ async def status(
 
 
 def _print_status(depths: dict[str, Any]) -> None:
-    table = Table("what", "count", show_header=False, box=None)
-    for name in (
-        "pending",
-        "incoming",
-        "behind",
-        "ready",
-        "dispatched",
-        "leased",
-        "waiting_retry",
-        "holding",
-        "parked",
-        "deferred",
-        "unpublished",
-    ):
+    for name in _COUNTED:
         about = "about " if name in depths["estimated"] else ""
-        table.add_row(name.replace("_", " "), f"{about}{depths[name]}")
-    out.print(table)
+        out.print(f"{name.replace('_', ' '):13}  {about}{depths[name]}")
     if depths["oldest_head"]:
         out.print(f"oldest head: {depths['oldest_head']}, {depths['oldest_head_age_seconds']:.1f} s")
     holder = depths["oldest_transaction"]
     if holder and (holder["seconds"] is None or holder["seconds"] >= _NAMED_AFTER_SECONDS):
         found = Holder(**holder)
-        out.print(
-            f"vacuum is held back by {found.what}: {found.fix}", highlight=False, markup=False, soft_wrap=True
-        )
+        out.print(f"vacuum is held back by {found.what}: {found.fix}", markup=False)
     for kind, count in depths["ended_last_minute"].items():
         out.print(f"in the last minute: {count} {kind}")
     _print_audit(depths["audit"])
@@ -155,8 +159,6 @@ def _print_status(depths: dict[str, Any]) -> None:
         out.print(
             f"[red]{breaker['consumer']} {breaker['error_code']}[/] since {_time(breaker['since'])}: "
             f"{escape(breaker['error_message'])}",
-            highlight=False,
-            soft_wrap=True,
         )
 
 
@@ -168,27 +170,21 @@ def _print_audit(audit: dict[str, Any]) -> None:
         out.print(
             f"last audit: ended {_time(audit['last_ended_at'])} after {took.total_seconds():.0f} s, "
             f"{audit['last_looked']} schedules, {found or 'no differences'}",
-            highlight=False,
-            soft_wrap=True,
         )
     if audit["began_at"]:
         found = ", ".join(f"{count} {kind}" for kind, count in sorted(audit["found"].items()))
         out.print(
             f"this audit: since {_time(audit['began_at'])}, {audit['looked']} schedules so far, "
             f"{found or 'no differences'}",
-            highlight=False,
-            soft_wrap=True,
         )
 
 
 def _print_group(state: dict[str, Any]) -> None:
     if "error" in state:
-        out.print(f"[red]Kafka[/] {escape(state['error'])}", highlight=False, soft_wrap=True)
+        out.print(f"[red]Kafka[/] {escape(state['error'])}")
         return
-    table = Table("topic", "partitions", "members", "lag", title=state["group"], box=None)
-    for topic in state["topics"]:
-        table.add_row(topic["topic"], *(str(topic[name]) for name in ("partitions", "members", "lag")))
-    out.print(table)
+    out.print(f"consumer group {state['group']}:")
+    tables.show(out, _GROUP, [[str(topic[column.heading]) for column in _GROUP] for topic in state["topics"]])
 
 
 async def _find(reads: ReadStore, what: str, limit: int) -> list[dict[str, Any]]:
@@ -256,7 +252,7 @@ def _with_history(
 
 def _print_timeline(intent: dict[str, Any]) -> None:
     colour = _COLOURS[intent["status"]]
-    out.print(f"\n{intent['kind']} {intent['intent_id']} [{colour}]{intent['status']}[/]", highlight=False)
+    out.print(f"\n{intent['kind']} {intent['intent_id']} [{colour}]{intent['status']}[/]")
     lines = [(event["at"], event["type"], event["attempt"], event["error"]) for event in intent["events"]]
     lines += [
         (tried["at"], f"  {tried['consumer']} {tried['then']}", tried["attempt"], tried["error"])
@@ -265,7 +261,7 @@ def _print_timeline(intent: dict[str, Any]) -> None:
     for at, what, attempt, error in sorted(lines, key=lambda line: line[0]):
         tail = f"  attempt {attempt}" if attempt else ""
         tail += f"  [red]{error['code']}[/] {escape(error['message'])}" if error else ""
-        out.print(f"  {_time(at)}  {what}{tail}", highlight=False, soft_wrap=True)
+        out.print(f"  {_time(at)}  {what}{tail}")
 
 
 def _error(row: dict[str, Any]) -> dict[str, str] | None:

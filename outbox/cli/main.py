@@ -1,17 +1,117 @@
-"""The command line: ``outbox --help`` lists what it does."""
+"""The command line: ``outbox --help`` lists what it does.
+
+A command's module is imported when the command is called: help, version and completion answer at once, and
+each command loads only what it uses.
+"""
 
 import os
 import sys
-from importlib.metadata import version
-from typing import Annotated, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from outbox.cli import audit, demo, enqueue, look, operate, setup, stack, work
-from outbox.cli.running import debug, set_up_logs
+# The module of each command, and the first line of its help; the two are held together by a test.
+COMMANDS = {
+    "demo": (
+        "demo",
+        "Show it all: real servers, two hundred intents, failures of every kind, and all stores agreed.",
+    ),
+    "up": (
+        "stack",
+        "Start real Postgres, SpiceDB and Temporal for development, migrated and with the schema applied.",
+    ),
+    "down": ("stack", "Stop the embedded stack; its data stays."),
+    "migrate": (
+        "setup",
+        "Bring the outbox's tables and functions to the newest revision; make Kafka's topics, if it is set.",
+    ),
+    "settings": ("setup", "Print each setting with its value, default and meaning; secrets are masked."),
+    "doctor": (
+        "setup",
+        "Check each component: reachable, migrated, schema right; name the fix of what isn't.",
+    ),
+    "authz-schema": ("setup", "SpiceDB's schema: print what the outbox needs, check it, apply it."),
+    "run": ("work", "Run a worker: take steps, apply them to SpiceDB and Temporal, settle them."),
+    "relay": (
+        "work",
+        "Run a relay: publish due steps to Kafka for `outbox run` to take, and events for other systems.",
+    ),
+    "create": ("enqueue", "Enqueue the creation of a schedule, or of many."),
+    "delete": ("enqueue", "Enqueue the deletion of a schedule."),
+    "intents": ("look", "List intents, the newest first."),
+    "show": ("look", "Show one timeline across all steps, attempts and errors, and why it waits."),
+    "status": (
+        "look",
+        "Show how much waits and where, the oldest head, what ended lately, and which stores are down.",
+    ),
+    "replay": ("operate", "Try failed intents again, and re-arm parked steps."),
+    "discard": (
+        "operate",
+        "End a parked intent, so that its schedule goes on; what is ours of it is undone first.",
+    ),
+    "prune": (
+        "operate",
+        "Delete the history of intents that ended long ago, and their marks in SpiceDB, in batches.",
+    ),
+    "audit": (
+        "audit",
+        "Compare ledger, SpiceDB and Temporal; exit 1 if something of ours is not as the ledger says.",
+    ),
+}
+
+
+class _Commands(TyperGroup):
+    """Finds a command in its module; while all are listed, the first line of its help stands for it.
+
+    What Click's classes are depends on Typer's version, which brings its own: hence ``Any``.
+    """
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands, in the order in which a newcomer meets them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import the command, unless it is only to be listed."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, summary = COMMANDS[cmd_name]
+        if self._listing:
+            return TyperCommand(cmd_name, help=summary)
+        group = typer.Typer()
+        group.callback()(lambda: None)
+        import_module(f"outbox.cli.{module}").register(group)
+        return typer.main.get_group(group).commands[cmd_name]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """List the commands."""
+        with self._only_listed():
+            super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete a command's name."""
+        with self._only_listed():
+            return super().shell_complete(ctx, incomplete)
+
+    @contextmanager
+    def _only_listed(self) -> Iterator[None]:
+        self._listing = True
+        try:
+            yield
+        finally:
+            self._listing = False
+
 
 app = typer.Typer(
     name="outbox",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -31,6 +131,8 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
     if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - as all else, only where it is used
+
         typer.echo(version("agent-schedule-outbox"))
         raise typer.Exit
 
@@ -46,12 +148,10 @@ def options(
 ) -> None:
     """Set up what all commands share."""
     del show_version
+    from outbox.cli.running import debug, set_up_logs  # noqa: PLC0415 - help and version need none of it
+
     debug.set(with_traceback)
     set_up_logs(verbose=verbose)
-
-
-for group in (demo, stack, setup, work, enqueue, look, operate, audit):
-    group.register(app)
 
 
 def main() -> NoReturn:

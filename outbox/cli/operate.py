@@ -143,4 +143,4 @@ def _show(answer: Answer, *, as_json: bool, rehearsed: bool) -> None:
     colour = "red" if answer.action == "refused" else "green"
     became = f" as {answer.new_intent}" if answer.new_intent else ""
     line = f"{answer.intent} [{colour}]{answer.action}[/]{became}: {escape(answer.reason)}"
-    out.print(line, highlight=False, soft_wrap=True)
+    out.print(line)

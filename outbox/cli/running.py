@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,9 +15,7 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import orjson
 import structlog
 import typer
-from pydantic import ValidationError
 from rich.console import Console
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from structlog.typing import Processor
 
 from outbox.cli.stderr import Stderr
@@ -24,8 +23,9 @@ from outbox.errors import OutboxError, StoreUnusable
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for programs.")]
 
-out = Console()
-err = Console(stderr=True)
+# Lines are whole, and numbers of no colour: what is shown is to be read, copied and piped.
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
 debug: ContextVar[bool] = ContextVar("debug", default=False)
 
 
@@ -38,6 +38,7 @@ class Code(IntEnum):
     UNREACHABLE = 3
     TIMED_OUT = 4
     INTERRUPTED = 130
+    BROKEN_PIPE = 141  # as a shell reports those that SIGPIPE ends
 
 
 class CommandError(OutboxError):
@@ -62,14 +63,27 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
             raise
         except KeyboardInterrupt:
             _end("interrupted", Code.INTERRUPTED)
+        except BrokenPipeError:
+            _end_quietly()
         except Exception as error:  # noqa: BLE001 - the outermost edge: every error becomes a line and a code
             _end(*explain(error))
 
     return run
 
 
+def _end_quietly() -> NoReturn:
+    """Whoever read our output has heard enough (``| head -1``): as with others, no word of it."""
+    # What is still to be flushed when the interpreter ends has nowhere to go, either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(Code.BROKEN_PIPE)
+
+
 def explain(error: Exception) -> tuple[str, Code]:
     """Say in one line what went wrong, and which exit code it means."""
+    # Here alone: a command that goes well loads neither, unless it uses it.
+    from pydantic import ValidationError  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError  # noqa: PLC0415
+
     match error:
         case CommandError(code=code):
             return str(error), code
@@ -85,14 +99,14 @@ def explain(error: Exception) -> tuple[str, Code]:
             reason = str(error.orig).strip().splitlines()[0]
             return f"Postgres can't be reached: {reason} (check OUTBOX_DATABASE_URL)", Code.UNREACHABLE
         case DBAPIError():
-            return _database_refusal(error), Code.FOUND_WRONG
+            return _database_refusal(error.orig), Code.FOUND_WRONG
         case _:
             return f"{type(error).__name__}: {error} (--debug shows where)", Code.FOUND_WRONG
 
 
-def _database_refusal(error: DBAPIError) -> str:
-    reason = str(error.orig).strip().splitlines()[0]
-    match getattr(error.orig, "sqlstate", None):
+def _database_refusal(error: BaseException | None) -> str:
+    reason = str(error).strip().splitlines()[0]
+    match getattr(error, "sqlstate", None):
         case "3F000" | "42P01" | "42883":
             return f"the database has no outbox, or an older one: run `outbox migrate` ({reason})"
         case "42501":
@@ -104,7 +118,7 @@ def _database_refusal(error: DBAPIError) -> str:
 def _end(message: str, code: Code) -> NoReturn:
     if debug.get():
         traceback.print_exc()
-    err.print(f"outbox: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(f"outbox: {message}", style="red", markup=False)
     raise typer.Exit(code)
 
 

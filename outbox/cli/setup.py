@@ -7,11 +7,12 @@ import typer
 from pydantic import SecretStr
 from rich.markup import escape
 from rich.syntax import Syntax
-from rich.table import Table
 
 from outbox import compose
+from outbox.cli import tables
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, Json, command, err, out, print_json
+from outbox.cli.tables import Column
 from outbox.settings import Settings
 from outbox.store.grants import GRANTS
 
@@ -41,13 +42,13 @@ def migrate(
     ] = "head",
     as_json: Json = False,
 ) -> None:
-    """Bring the outbox's tables and functions to the newest revision, and make Kafka's topics if it is set.
+    """Bring the outbox's tables and functions to the newest revision; make Kafka's topics, if it is set.
 
     Safe to run from several hosts at once, and beside an application's own Alembic: everything lives in the
     Postgres schema `outbox`, with a version table of its own.
     """
     if print_grants:
-        out.out(GRANTS, highlight=False, end="")
+        out.out(GRANTS, end="")
         return
     configured = load_settings()
     before, after = compose.database.migrate(configured, revision=revision)
@@ -60,7 +61,7 @@ def migrate(
     else:
         out.print(f"migrated from {before or 'nothing'} to {after or 'nothing'}")
     for topic in made:
-        out.print(f"made topic {topic}", highlight=False)
+        out.print(f"made topic {topic}")
 
 
 @command
@@ -81,13 +82,8 @@ def settings(*, as_json: Json = False) -> None:
         for row in rows:
             print_json(row)
         return
-    table = Table("setting", "value", "default", "meaning")
-    for row in rows:
-        style = "bold" if row["set"] else None
-        table.add_row(
-            str(row["name"]), str(row["value"]), str(row["default"]), str(row["meaning"]), style=style
-        )
-    out.print(table)
+    columns = [Column(name) for name in ("name", "value", "default", "meaning")]
+    tables.show(out, columns, [[str(row[one.heading]) for one in columns] for row in rows], stacks=True)
 
 
 def _shown(value: Any) -> Any:
@@ -125,7 +121,7 @@ async def doctor(*, as_json: Json = False) -> None:
             out.print(f"[green]ok[/]    {finding.component}: {finding.what}")
         else:
             problem, fix = escape(finding.problem or ""), escape(finding.fix or "")
-            out.print(f"[red]wrong[/] {finding.component}: {problem}\n      fix: {fix}", soft_wrap=True)
+            out.print(f"[red]wrong[/] {finding.component}: {problem}\n      fix: {fix}")
     if any(not finding.reachable for finding in findings):
         raise typer.Exit(Code.UNREACHABLE)
     if any(finding.problem for finding in findings):
@@ -139,7 +135,7 @@ def print_schema() -> None:
     if out.is_terminal:
         out.print(Syntax(text, "text"))
     else:
-        out.out(text, highlight=False, end="")
+        out.out(text, end="")
 
 
 @schema_app.command("check")
@@ -155,7 +151,7 @@ async def apply_schema(*, yes: Yes = False, as_json: Json = False) -> None:
     """Add to SpiceDB's schema what the outbox needs; shows the diff first, and never drops anything."""
 
     def confirm(diff: str) -> bool:
-        err.print(Syntax(diff, "diff") if err.is_terminal else diff, highlight=False)
+        err.print(Syntax(diff, "diff") if err.is_terminal else diff)
         if not yes:
             err.print("nothing written: --yes writes this")
         return yes
@@ -175,9 +171,7 @@ def _report(problems: "list[compose.schema.Problem]", *, as_json: bool) -> None:
     else:
         for problem in problems:
             colour = "yellow" if problem.note else "red"
-            out.print(
-                f"[{colour}]{problem.where}[/]: {problem.what}\n      fix: {problem.fix}", highlight=False
-            )
+            out.print(f"[{colour}]{problem.where}[/]: {problem.what}\n      fix: {problem.fix}")
         if not problems:
             out.print("[green]ok[/] SpiceDB's schema has what the outbox needs")
     if serious:

@@ -68,7 +68,7 @@ def down(*, as_json: Json = False) -> None:
 
 
 def _print_progress(component: str, phase: str) -> None:
-    err.print(f"[dim]{component}: {phase}[/]", highlight=False)
+    err.print(f"[dim]{component}: {phase}[/]")
 
 
 def embedded_stack(*, progress: Callable[[str, str], None] = _print_progress) -> "Stack":
@@ -114,4 +114,4 @@ def _show(info: "StackInfo", *, as_json: bool) -> None:
         print_json(info.environment())
         return
     for name, value in info.environment().items():
-        out.print(f"{name}={value}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"{name}={value}", markup=False)

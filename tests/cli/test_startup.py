@@ -1,0 +1,95 @@
+"""A command loads what it uses and nothing else, so that help, version and completion answer at once."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from outbox.cli.main import COMMANDS
+
+CLIENTS = {"temporalio", "authzed", "grpc", "kafka"}
+HEAVY = CLIENTS | {"sqlalchemy", "psycopg", "alembic", "pydantic", "structlog", "asyncio"}
+NAMES_LOADED = (
+    "import sys\nfrom outbox.cli.main import main\n"
+    "sys.argv = ['outbox', *sys.argv[1:]]\n"
+    "try:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)\n"
+)
+
+
+def loaded(*arguments: str, **environment: str) -> set[str]:
+    """The top-level modules that a command has loaded when it ends."""
+    ran = subprocess.run(
+        [sys.executable, "-c", NAMES_LOADED, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return {name.partition(".")[0] for name in ran.stderr.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
+def test_what_needs_no_command_loads_none(arguments: tuple[str, ...]) -> None:
+    assert loaded(*arguments) & HEAVY == set()
+
+
+def test_completing_a_command_loads_none() -> None:
+    asked = {"_OUTBOX_COMPLETE": "complete_bash", "COMP_WORDS": "outbox in", "COMP_CWORD": "1"}
+    # Typer itself looks for pydantic there.
+    assert loaded(**asked) & (HEAVY - {"pydantic"}) == set()
+
+
+def test_the_settings_are_printed_without_any_client() -> None:
+    assert loaded("settings") & (CLIENTS | {"sqlalchemy", "psycopg", "alembic"}) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("intents",), ("show", "x"), ("status",), ("replay", "--status", "failed"), ("delete", "a", "n")],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_only_asks_postgres_loads_no_client_of_a_store(arguments: tuple[str, ...]) -> None:
+    found = loaded(*arguments, OUTBOX_DATABASE_URL="postgresql://x@127.0.0.1:1/x")
+    assert "psycopg" in found
+    assert found & (CLIENTS | {"alembic"}) == set()
+
+
+def test_producers_load_no_client_of_a_store() -> None:
+    """Rule 10."""
+    code = "import outbox, sys\n[getattr(outbox, name) for name in outbox.__all__]\nprint(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert {name.partition(".")[0] for name in ran.stdout.split()} & CLIENTS == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_what_the_command_says(name: str) -> None:
+    module, summary = COMMANDS[name]
+    group = typer.Typer()
+    group.callback()(lambda: None)
+    importlib.import_module(f"outbox.cli.{module}").register(group)
+    said = typer.main.get_group(group).commands[name].help or ""
+    assert summary == " ".join(said.split("\n\n")[0].split())
+
+
+def test_every_command_is_listed() -> None:
+    group = typer.Typer()
+    for module in dict.fromkeys(module for module, _ in COMMANDS.values()):
+        importlib.import_module(f"outbox.cli.{module}").register(group)
+    assert set(typer.main.get_group(group).commands) == set(COMMANDS)
+
+
+def test_the_package_is_the_command() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "outbox", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout.strip()[0].isdigit()
+
+
+def test_a_name_that_is_not_there_is_no_attribute() -> None:
+    module = importlib.import_module("outbox")
+    with pytest.raises(AttributeError, match="has no attribute 'enqueue_updates'"):
+        _ = module.enqueue_updates
