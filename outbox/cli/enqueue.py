@@ -1,6 +1,5 @@
 """Commands that enqueue by hand: create (one, or many from a file) and delete."""
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from outbox.cli.batch import enqueue_file
 from outbox.cli.configuration import load_settings
+from outbox.cli.json_lines import NotJson, loads
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
 from outbox.producer.enqueue import enqueue_create, enqueue_delete
 from outbox.producer.intents import Intent, IntentResult
@@ -118,9 +118,9 @@ def _params(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CommandError(f"--params is not JSON: {error}", Code.BAD_INPUT) from error
+        return loads(text)
+    except NotJson as error:
+        raise CommandError(f"--params: {error}", Code.BAD_INPUT) from error
 
 
 def _envelope(
@@ -172,8 +172,6 @@ def _show(intent: Intent, result: IntentResult | None, *, as_json: bool) -> None
         )
         return
     state = f"{result.status} ({result.event_type})" if result else "enqueued"
-    out.print(
-        f"{intent.kind} {intent.schedule_id}: {state}  intent {intent.id}", highlight=False, soft_wrap=True
-    )
+    out.print(f"{intent.kind} {intent.schedule_id}: {state}  intent {intent.id}")
     if error:
-        err.print(f"{error.code}: {error.message}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"{error.code}: {error.message}", markup=False)
