@@ -13,8 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-import psycopg
-
 from outbox.stack.component import Command
 from outbox.stack.errors import StackError
 from outbox.stack.launch import ordinary_user
@@ -76,6 +74,8 @@ class Postgres:
 
     def failure(self, state: State) -> str | None:
         """SELECT 1 in the stack's database, which the first question that gets through creates."""
+        import psycopg  # noqa: PLC0415 - commands that only look for a running stack need none
+
         try:
             with psycopg.connect(database_url(state), connect_timeout=2) as connection:
                 connection.execute("SELECT 1")
@@ -88,6 +88,8 @@ class Postgres:
 
     @staticmethod
     def _create_database(state: State) -> None:
+        import psycopg  # noqa: PLC0415 - as above
+
         maintenance = f"{database_url(state).removesuffix(_DATABASE)}postgres"
         with psycopg.connect(maintenance, connect_timeout=2, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {_DATABASE}")

@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import grpc
-from authzed.api.v1 import ReadSchemaRequest
-
 from outbox.stack import library
 from outbox.stack.component import Command
 from outbox.stack.state import State
@@ -49,6 +46,10 @@ class SpiceDB:
 
     def failure(self, state: State) -> str | None:
         """Read the schema with the stack's token; that there is none yet is an answer too."""
+        # Commands that only look for a running stack load no client.
+        import grpc  # noqa: PLC0415
+        from authzed.api.v1 import ReadSchemaRequest  # noqa: PLC0415
+
         with grpc.insecure_channel(f"127.0.0.1:{state.ports['spicedb']}") as channel:
             read_schema = channel.unary_unary("/authzed.api.v1.SchemaService/ReadSchema")
             token = ("authorization", f"Bearer {state.token}")

@@ -8,19 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import grpc
-from temporalio.api.workflowservice.v1 import (
-    DescribeNamespaceRequest,
-    DescribeScheduleRequest,
-    ListSchedulesRequest,
-)
-
 from outbox.stack.component import Command
 from outbox.stack.errors import StackError
 from outbox.stack.state import State
 
 NAMESPACE = "default"
-_NOT_FOUND = grpc.StatusCode.NOT_FOUND
 _SERVICE = "/temporal.api.workflowservice.v1.WorkflowService"
 
 
@@ -65,13 +57,21 @@ class Temporal:
 
     def failure(self, state: State) -> str | None:
         """Ask for the namespace, the schedules and one schedule: between them, every part of the server."""
+        # Commands that only look for a running stack load no client.
+        import grpc  # noqa: PLC0415
+        from temporalio.api.workflowservice.v1 import (  # noqa: PLC0415
+            DescribeNamespaceRequest,
+            DescribeScheduleRequest,
+            ListSchedulesRequest,
+        )
+
         questions = (
             ("DescribeNamespace", DescribeNamespaceRequest(namespace=NAMESPACE), None),
             ("ListSchedules", ListSchedulesRequest(namespace=NAMESPACE, maximum_page_size=1), None),
             (
                 "DescribeSchedule",
                 DescribeScheduleRequest(namespace=NAMESPACE, schedule_id="none"),
-                _NOT_FOUND,
+                grpc.StatusCode.NOT_FOUND,
             ),
         )
         with grpc.insecure_channel(f"127.0.0.1:{state.ports['temporal']}") as channel:
