@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from tests.bench import against, audit, depth, draining, intake, memory, stores, wire
+from tests.bench import against, audit, commands, depth, draining, intake, memory, stores, wire
 from tests.bench.measure import Result, save
 from tests.bench.report import table
 from tests.bench.stage import SCALES, Stage, machine, open_stage
@@ -28,6 +28,7 @@ ROWS: Mapping[str, Row] = {
     "P7": memory.draining,
     "P8": wire.kafka,
     "P9": audit.agreement,
+    "P10": commands.answers,
 }
 OF_PEERS = frozenset({"P2", "P2b"})
 RESULTS = Path(".bench/results.json")

@@ -33,6 +33,9 @@ TITLES: Mapping[str, str] = {
     "P8/backlog": "the same with ten times as much waiting: cost, of that without",
     "P9/time": "audit of 5,000 schedules: time, of the plainest reading of both stores",
     "P9/memory": "an audit's memory with 100,000 schedules, of that with 1,000",
+    "P10/help": "CPU time of `outbox --help`, of 0.3 s",
+    "P10/version": "the same of `outbox --version`",
+    "P10/completion": "the same of completing a command's name",
 }
 
 

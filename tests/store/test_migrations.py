@@ -106,6 +106,8 @@ def test_the_scripts_are_in_the_wheel_and_run_from_there(empty_database: str, tm
     installed = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
+        # Without the marks no type checker of a user sees our types.
+        assert {"outbox/py.typed", "consumers/py.typed"} <= set(archive.namelist())
     # Before the checkout and its editable install on the path.
     program = (
         f"import sys; sys.path.insert(0, {str(installed)!r})\n"
