@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from outbox.cli.main import app
+from outbox.cli.main import COMMANDS, app
 from tests.docs.pages import PAGES, ROOT, Page
 
 CLI: Any = typer.main.get_command(app)
@@ -45,9 +45,16 @@ MENTIONED = [
 ]
 
 
+def commands_of(command: Any) -> Mapping[str, Any]:
+    """The commands below one, by name."""
+    if command is CLI:
+        return {name: CLI.get_command(None, name) for name in COMMANDS}
+    return getattr(command, "commands", {})
+
+
 def parse(command: Any, name: str, words: list[str]) -> None:
     """Parse the words as the command line does; UsageError if it would refuse them."""
-    subcommands: Mapping[str, Any] = getattr(command, "commands", {})
+    subcommands = commands_of(command)
     if not subcommands:
         command.make_context(name, list(words))
         return
@@ -68,8 +75,8 @@ def test_commands_can_be_typed_as_they_stand(page: Page, words: list[str]) -> No
 @pytest.mark.parametrize(("page", "words"), MENTIONED, ids=str)
 def test_commands_mentioned_exist(page: Page, words: list[str]) -> None:
     command = CLI
-    while words and words[0] in getattr(command, "commands", {}):
-        command, words = command.commands[words[0]], words[1:]
+    while words and words[0] in commands_of(command):
+        command, words = commands_of(command)[words[0]], words[1:]
     assert command is not CLI, f"{page} mentions outbox {words}"
     options = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options

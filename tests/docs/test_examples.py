@@ -75,7 +75,7 @@ def test_the_readmes_lines_of_json_are_as_good_and_bad_as_it_says() -> None:
     good, bad = read_lines(lines.splitlines())
     assert [line.number for line in good] == [1, 2, 3]
     said = [f"line {one.number}: {one.reason}" for one in bad]
-    (shown,) = (block for block in README.blocks("console") if "--from entries.jsonl\n" in block)
+    (shown,) = (block for block in README.blocks("console") if "--from schedules.jsonl\n" in block)
     assert all(shown.count(line) == 2 for line in said)
 
 
