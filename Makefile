@@ -9,7 +9,7 @@ READY := .venv/ready
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
-	@echo "make test   all tests on the real servers   (ARGS='-n 0 -k lane' for some)"
+	@echo "make test   all tests on the real servers   (ARGS=tests/unit/test_flow.py, ARGS='-k lane' for some)"
 	@echo "make coverage   the same, and which lines they reach"
 	@echo "make model  every state that a lane can reach with ARGS faults (2)"
 	@echo "make simulate  2,000 simulated runs, each from a seed   (ARGS='--seed 7 --trace', ARGS='--minutes 30')"
@@ -35,7 +35,11 @@ demo: $(READY)
 	$(BIN)/outbox demo
 
 # Most tests wait for servers more than they compute; files go in their order, so that no long one is the last.
-PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=15
+# A file stays with one process, so where one file is asked for, others would only cost the time to start them.
+NAMED := $(filter tests/%,$(ARGS))
+ONE_FILE := $(and $(filter 1,$(words $(NAMED))),$(findstring .py,$(NAMED)))
+WORKERS := $(if $(ONE_FILE),-n 0,-n 4 --dist loadfile --no-loadscope-reorder)
+PYTEST := -m pytest $(WORKERS) --durations=15
 
 # WIRES=all: the traces on the Kafka wire, too, not only those that touch it.
 test: export TEST_WIRES := $(WIRES)

@@ -1,5 +1,7 @@
 """One stack of real servers for all tests, a fresh database for each test that asks for one.
 
+A server starts when a test first needs it, so that one file of tests costs no more than it uses.
+
 SpiceDB and Temporal are shared: tests use agents of their own (the fixture ``agent``).
 """
 
@@ -20,37 +22,40 @@ from outbox.stack import Stack, StackInfo
 from outbox.store.migrations import migrate
 from tests.kafka.brokers import broker
 from tests.stack.containers import ContainerStack, engine_answers
+from tests.stack.lazy import LazyStack
 
 TEMPLATE = "outbox_template"
 
 
 @pytest.fixture(scope="session")
-def running_stack() -> Iterator[Stack | ContainerStack]:
-    """The stack itself, for tests that stop or kill one of its servers (and start it again)."""
+def servers() -> Iterator[LazyStack | ContainerStack]:
     if engine_answers():
         with ContainerStack() as containers:
             yield containers
         return
     # Short, as it holds unix sockets.
-    with tempfile.TemporaryDirectory(prefix="outbox-") as home, Stack(Path(home)) as stack:
+    with tempfile.TemporaryDirectory(prefix="outbox-") as home, LazyStack(Path(home)) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
-def stack(running_stack: Stack | ContainerStack) -> StackInfo:
-    info = running_stack.info()
-    assert info
-    return info
+def running_stack(servers: LazyStack | ContainerStack) -> Stack | ContainerStack:
+    """The stack itself, for tests that stop or kill one of its servers (and start it again)."""
+    return servers if isinstance(servers, ContainerStack) else servers.whole
 
 
 @pytest.fixture(scope="session")
-def kafka(running_stack: Stack | ContainerStack) -> str:
+def stack(servers: LazyStack | ContainerStack) -> StackInfo:
+    """Where the servers are. Each starts when it is first asked for: see ``tests.stack.lazy``."""
+    return servers.info() if isinstance(servers, ContainerStack) else servers.info
+
+
+@pytest.fixture(scope="session")
+def kafka(servers: LazyStack | ContainerStack) -> str:
     """The address of a broker, started for the first test that needs one: see ``tests.kafka.brokers``."""
-    if isinstance(running_stack, ContainerStack):
+    if isinstance(servers, ContainerStack):
         pytest.skip("the container stack has no broker")
-    found = running_stack.up(kafka=broker()[0]).kafka_bootstrap
-    assert found
-    return found
+    return f"127.0.0.1:{servers.start('kafka', broker()[0]).ports['kafka']}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -112,7 +117,9 @@ def empty_database(stack: StackInfo) -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def spicedb_schema(stack: StackInfo) -> None:
     """SpiceDB has the schema."""
-    await schema.apply(settings_for(stack), lambda _: True)
+    # Not `settings_for`, which asks for the other servers, too.
+    place = {"spicedb_endpoint": stack.spicedb_endpoint, "spicedb_token": stack.spicedb_token}
+    await schema.apply(Settings.model_validate({**place, "spicedb_tls": False}), lambda _: True)
 
 
 @pytest.fixture
