@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress, TaskID
+from rich.text import Text
 
 from outbox import compose
 from outbox.audit.drift import Drift, Fix
 from outbox.audit.sweep import Tally
+from outbox.cli import ledger
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
-from outbox.store.engine import open_engine
-from outbox.store.operate import OperateStore
+from outbox.cli.tables import cell, show_parts
 
 _REFRESH_SECONDS = 0.2
 
@@ -49,8 +49,8 @@ async def audit(
     settings = load_settings()
     tally = Tally()
     asked = 0
-    async with open_engine(settings.database_url.get_secret_value()) as engine, _progress(tally):
-        request = _Requests(OperateStore(engine), repairs=repair, adopts=adopt and yes)
+    async with ledger.open_engine(settings.database_url.get_secret_value()) as engine, _progress(tally):
+        request = _Requests(ledger.OperateStore(engine), repairs=repair, adopts=adopt and yes)
         ids = [schedule] if schedule else None
         async for finding in compose.audit.findings(settings, tally, ids=ids):
             if isinstance(finding, Drift):
@@ -68,7 +68,7 @@ async def audit(
 class _Requests:
     """Asks for what mends a drift, once for each schedule: its drifts come one after another."""
 
-    def __init__(self, store: OperateStore, *, repairs: bool, adopts: bool) -> None:
+    def __init__(self, store: "ledger.OperateStore", *, repairs: bool, adopts: bool) -> None:
         self._store = store
         self._repairs = repairs
         self._adopts = adopts
@@ -118,13 +118,9 @@ def _show(drift: Drift, *, as_json: bool) -> None:
         )
         return
     colour = "red" if drift.is_ours else "yellow"
-    what = escape(_printable(f"{drift.schedule_id}: {drift.detail}"))
-    out.print(f"[{colour}]{drift.kind}[/] {what}\n  fix: {drift.fix}")
-
-
-def _printable(text: str) -> str:
-    """Keep what others put into a name (Temporal takes anything) from moving the terminal's cursor."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    what = Text.assemble((drift.kind, colour), " ", cell(f"{drift.schedule_id}:"))
+    show_parts(out, what, cell(drift.detail), gap=" ")
+    out.print(cell(f"  fix: {drift.fix}"))
 
 
 def _sum_up(tally: Tally) -> None:

@@ -1,18 +1,22 @@
 """The settings that a command works with: the environment's, or else the running embedded stack's."""
 
 import importlib.util
+from typing import TYPE_CHECKING
 
-from outbox.settings import Settings
+if TYPE_CHECKING:
+    from outbox.settings import Settings
 
 _STORES = frozenset({"database_url", "spicedb_endpoint", "temporal_address"})
 
 
-def load_settings() -> Settings:
+def load_settings() -> "Settings":
     """Read the settings.
 
     Where none of the three stores is set, the embedded stack of ``OUTBOX_HOME`` fills them in if it runs,
     so that ``outbox up --detach`` is all the set-up that a first try needs.
     """
+    from outbox.settings import Settings  # noqa: PLC0415 - help and completion need none
+
     settings = Settings()
     if settings.model_fields_set & _STORES or importlib.util.find_spec("psutil") is None:
         return settings

@@ -1,19 +1,19 @@
 """Commands that enqueue by hand: create (one, or many from a file) and delete."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from outbox.cli.batch import enqueue_file
+import outbox
+from outbox.cli import ledger
 from outbox.cli.configuration import load_settings
 from outbox.cli.json_lines import NotJson, loads
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
-from outbox.producer.enqueue import enqueue_create, enqueue_delete
-from outbox.producer.intents import Intent, IntentResult
-from outbox.producer.requests import CreateSchedule, Entry, parse
-from outbox.producer.waiting import wait as wait_for
-from outbox.store.engine import open_engine, transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from outbox import Entry, Intent, IntentResult
 
 Agent = Annotated[str | None, typer.Argument(help="The agent's id.")]
 Name = Annotated[str | None, typer.Argument(help="The schedule's name: 1 to 64 of a-z 0-9 -.")]
@@ -78,6 +78,8 @@ async def create(
             raise CommandError(
                 "--from takes everything from the file: no AGENT, NAME or --wait", Code.BAD_INPUT
             )
+        from outbox.cli.batch import enqueue_file  # noqa: PLC0415 - only where it is used
+
         await enqueue_file(source, keep_going=keep_going, as_json=as_json)
         return
     request: dict[str, Any] = {
@@ -130,25 +132,27 @@ def _envelope(
     return {"principal": principal, "idempotency_key": idempotency_key}
 
 
-async def _enqueue(connection: AsyncConnection, entry: Entry) -> Intent:
+async def _enqueue(connection: "AsyncConnection", entry: "Entry") -> "Intent":
     principal, key = entry.principal, entry.idempotency_key
-    if isinstance(entry.request, CreateSchedule):
-        return await enqueue_create(connection, entry.request, principal=principal, idempotency_key=key)
-    return await enqueue_delete(connection, entry.request, principal=principal, idempotency_key=key)
+    if isinstance(entry.request, outbox.CreateSchedule):
+        return await outbox.enqueue_create(
+            connection, entry.request, principal=principal, idempotency_key=key
+        )
+    return await outbox.enqueue_delete(connection, entry.request, principal=principal, idempotency_key=key)
 
 
 async def _enqueue_one(request: dict[str, Any], *, wait: float | None, as_json: bool) -> None:
     """Enqueue one request and, if asked, wait so many seconds for its outcome."""
-    entry: Entry = parse(request)
+    entry = outbox.parse(request)
     url = load_settings().database_url.get_secret_value()
-    async with open_engine(url) as engine:
-        async with transaction(engine) as connection:
+    async with ledger.open_engine(url) as engine:
+        async with ledger.transaction(engine) as connection:
             intent = await _enqueue(connection, entry)
         if wait is None:
             _show(intent, None, as_json=as_json)
             return
         try:
-            result = await wait_for(engine, intent.id, timeout=wait)
+            result = await outbox.wait(engine, intent.id, timeout=wait)
         except TimeoutError as error:
             _show(intent, None, as_json=as_json)
             raise CommandError(f"{error}: `outbox show {intent.id}` says why", Code.TIMED_OUT) from error
@@ -157,7 +161,7 @@ async def _enqueue_one(request: dict[str, Any], *, wait: float | None, as_json: 
         raise typer.Exit(Code.FOUND_WRONG)
 
 
-def _show(intent: Intent, result: IntentResult | None, *, as_json: bool) -> None:
+def _show(intent: "Intent", result: "IntentResult | None", *, as_json: bool) -> None:
     error = result.error if result else None
     if as_json:
         print_json(

@@ -5,27 +5,22 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from outbox import compose
-from outbox.cli import tables
+from outbox.cli import ledger, tables
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json
-from outbox.cli.tables import Column
+from outbox.cli.tables import Column, cell
 from outbox.cli.when import moment
 from outbox.flow.table import Status
-from outbox.settings import Wire
-from outbox.store.engine import open_engine
-from outbox.store.reads import ReadStore
-from outbox.store.relay import instance
-from outbox.store.sessions import Holder
 from outbox.store.why import waits_because
 
 _NAMED_AFTER_SECONDS = 60.0
 _COLOURS = {"succeeded": "green", "failed": "red", "parked": "yellow", "pending": "blue"}
 _INTENTS = (
     Column("intent"),
-    Column("schedule"),
+    Column("schedule", below=True),
     Column("status", styles=_COLOURS),
     Column("last event", goes=2),
     Column("attempts", goes=1),
@@ -68,8 +63,10 @@ async def intents(
 ) -> None:
     """List intents, the newest first."""
     after = moment("--since", since) if since else None
-    async with open_engine(load_settings().database_url.get_secret_value()) as engine:
-        rows = await ReadStore(engine).intents(status=status, schedule_id=schedule, since=after, limit=limit)
+    async with ledger.open_engine(load_settings().database_url.get_secret_value()) as engine:
+        rows = await ledger.ReadStore(engine).intents(
+            status=status, schedule_id=schedule, since=after, limit=limit
+        )
     if as_json:
         for row in rows:
             print_json(intent_json(row))
@@ -97,8 +94,8 @@ async def show(
     as_json: Json = False,
 ) -> None:
     """Show one timeline across all steps, attempts and errors, and why it waits."""
-    async with open_engine(load_settings().database_url.get_secret_value()) as engine:
-        reads = ReadStore(engine)
+    async with ledger.open_engine(load_settings().database_url.get_secret_value()) as engine:
+        reads = ledger.ReadStore(engine)
         found = await _find(reads, what, limit)
         schedule_id = found[0]["schedule_id"]
         events, attempts = await reads.history([row["id"] for row in found])
@@ -108,9 +105,9 @@ async def show(
     if as_json:
         print_json({"schedule_id": schedule_id, "waits_because": reason, "intents": timeline})
         return
-    out.print(f"[bold]{schedule_id}[/]")
+    out.print(cell(schedule_id, "bold"))
     if reason:
-        out.print(f"[yellow]waits:[/] {escape(reason)}")
+        out.print(Text.assemble(("waits: ", "yellow"), cell(reason)))
     for intent in timeline:
         _print_timeline(intent)
 
@@ -126,10 +123,10 @@ async def status(
 ) -> None:
     """Show how much waits and where, the oldest head, what ended lately, and which stores are down."""
     settings = load_settings()
-    async with open_engine(settings.database_url.get_secret_value()) as engine:
-        depths = await ReadStore(engine).depths()
-        if settings.wire is Wire.KAFKA:
-            depths["kafka"] = await compose.kafka.group_state(settings, await instance(engine))
+    async with ledger.open_engine(settings.database_url.get_secret_value()) as engine:
+        depths = await ledger.ReadStore(engine).depths()
+        if settings.wire.value == "kafka":
+            depths["kafka"] = await compose.kafka.group_state(settings, await ledger.instance(engine))
     age = depths["oldest_head_age_seconds"]
     too_old = max_age is not None and age is not None and age > max_age
     if as_json:
@@ -148,7 +145,7 @@ def _print_status(depths: dict[str, Any]) -> None:
         out.print(f"oldest head: {depths['oldest_head']}, {depths['oldest_head_age_seconds']:.1f} s")
     holder = depths["oldest_transaction"]
     if holder and (holder["seconds"] is None or holder["seconds"] >= _NAMED_AFTER_SECONDS):
-        found = Holder(**holder)
+        found = ledger.Holder(**holder)
         out.print(f"vacuum is held back by {found.what}: {found.fix}", markup=False)
     for kind, count in depths["ended_last_minute"].items():
         out.print(f"in the last minute: {count} {kind}")
@@ -156,10 +153,9 @@ def _print_status(depths: dict[str, Any]) -> None:
     if "kafka" in depths:
         _print_group(depths["kafka"])
     for breaker in depths["breakers"]:
-        out.print(
-            f"[red]{breaker['consumer']} {breaker['error_code']}[/] since {_time(breaker['since'])}: "
-            f"{escape(breaker['error_message'])}",
-        )
+        what = cell(f"{breaker['consumer']} {breaker['error_code']}", "red")
+        since = f" since {_time(breaker['since'])}: "
+        out.print(Text.assemble(what, since, cell(breaker["error_message"])))
 
 
 def _print_audit(audit: dict[str, Any]) -> None:
@@ -181,13 +177,13 @@ def _print_audit(audit: dict[str, Any]) -> None:
 
 def _print_group(state: dict[str, Any]) -> None:
     if "error" in state:
-        out.print(f"[red]Kafka[/] {escape(state['error'])}")
+        out.print(Text.assemble(("Kafka ", "red"), cell(state["error"])))
         return
     out.print(f"consumer group {state['group']}:")
     tables.show(out, _GROUP, [[str(topic[column.heading]) for column in _GROUP] for topic in state["topics"]])
 
 
-async def _find(reads: ReadStore, what: str, limit: int) -> list[dict[str, Any]]:
+async def _find(reads: "ledger.ReadStore", what: str, limit: int) -> list[dict[str, Any]]:
     try:
         one = await reads.intent(UUID(what))
     except ValueError:
@@ -259,9 +255,10 @@ def _print_timeline(intent: dict[str, Any]) -> None:
         for tried in intent["failed_attempts"]
     ]
     for at, what, attempt, error in sorted(lines, key=lambda line: line[0]):
-        tail = f"  attempt {attempt}" if attempt else ""
-        tail += f"  [red]{error['code']}[/] {escape(error['message'])}" if error else ""
-        out.print(f"  {_time(at)}  {what}{tail}")
+        parts = [Text(f"  {_time(at)}  {what}" + (f"  attempt {attempt}" if attempt else ""))]
+        if error:
+            parts.append(Text.assemble((error["code"], "red"), " ", cell(error["message"])))
+        tables.show_parts(out, *parts, indent="    ")
 
 
 def _error(row: dict[str, Any]) -> dict[str, str] | None:

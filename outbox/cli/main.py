@@ -5,6 +5,7 @@ each command loads only what it uses.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,9 @@ COMMANDS = {
 }
 
 
+_INTERRUPTED = 130
+
+
 class _Commands(TyperGroup):
     """Finds a command in its module; while all are listed, the first line of its help stands for it.
 
@@ -89,6 +93,14 @@ class _Commands(TyperGroup):
         group.callback()(lambda: None)
         import_module(f"outbox.cli.{module}").register(group)
         return typer.main.get_group(group).commands[cmd_name]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; that Ctrl-C may come while its module is imported, too, is told like any other."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("outbox: interrupted", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """List the commands."""
@@ -156,18 +168,33 @@ def options(
 
 def main() -> NoReturn:
     """The console script."""
+    # What nobody reads to its end (`| head`) ends as with other tools. Commands, once they run, see to it
+    # themselves: they hold more pipes than that one.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     code: int | str | None = 0
     try:
         app()
     except SystemExit as ended:
         code = ended.code
+    except OSError as error:
+        typer.echo(f"outbox: {error.strerror}", err=True)
+        code = 1
+    _let_go_of_stdout()
     if "temporalio" in sys.modules:
         # Its native threads now and then abort the interpreter while it shuts down, after all work is done:
         # an exit code that scripts rely on must not hang on that.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 0)
     sys.exit(code)
+
+
+def _let_go_of_stdout() -> None:
+    """Keep what could not be written, and was told of, from being tried again when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
 """Commands that mend: replay, discard, prune."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress
+from rich.text import Text
 
 from outbox import compose
+from outbox.cli import ledger, tables
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
+from outbox.cli.tables import cell
 from outbox.cli.when import moment
 from outbox.flow.table import Status
-from outbox.store.engine import open_engine
-from outbox.store.operate import Answer, OperateStore
+
+if TYPE_CHECKING:
+    from outbox.store.operate import Answer
 
 
 def register(app: typer.Typer) -> None:
@@ -55,8 +58,8 @@ async def replay(
     if status not in {None, Status.FAILED, Status.PARKED}:
         raise CommandError(f"--status {status}: only failed and parked intents are replayed", Code.BAD_INPUT)
     refused = 0
-    async with open_engine(load_settings().database_url.get_secret_value()) as engine:
-        store = OperateStore(engine)
+    async with ledger.open_engine(load_settings().database_url.get_secret_value()) as engine:
+        store = ledger.OperateStore(engine)
         wanted = [_intent(one) for one in intents or []] or await store.replayable(
             statuses=[status] if status else [Status.FAILED, Status.PARKED],
             schedule_id=schedule,
@@ -91,8 +94,8 @@ async def discard(
     """
     if not reason.strip():
         raise CommandError("--reason is empty: whoever reads the history wants to know", Code.BAD_INPUT)
-    async with open_engine(load_settings().database_url.get_secret_value()) as engine:
-        answer = await OperateStore(engine).discard(_intent(intent), reason)
+    async with ledger.open_engine(load_settings().database_url.get_secret_value()) as engine:
+        answer = await ledger.OperateStore(engine).discard(_intent(intent), reason)
     _show(answer, as_json=as_json, rehearsed=False)
     if answer.action == "refused":
         raise typer.Exit(Code.FOUND_WRONG)
@@ -128,7 +131,7 @@ def _intent(text: str) -> UUID:
         raise CommandError(f"{text} is no intent's id: `outbox intents` lists them", Code.BAD_INPUT) from None
 
 
-def _show(answer: Answer, *, as_json: bool, rehearsed: bool) -> None:
+def _show(answer: "Answer", *, as_json: bool, rehearsed: bool) -> None:
     if as_json:
         print_json(
             {
@@ -142,5 +145,5 @@ def _show(answer: Answer, *, as_json: bool, rehearsed: bool) -> None:
         return
     colour = "red" if answer.action == "refused" else "green"
     became = f" as {answer.new_intent}" if answer.new_intent else ""
-    line = f"{answer.intent} [{colour}]{answer.action}[/]{became}: {escape(answer.reason)}"
-    out.print(line)
+    what = Text.assemble(f"{answer.intent} ", (answer.action, colour), f"{became}:")
+    tables.show_parts(out, what, cell(answer.reason), gap=" ")

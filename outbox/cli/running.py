@@ -1,31 +1,34 @@
-"""How every command runs: its event loop, its exit code, and errors as one clear line."""
+"""How every command runs: its event loop, its exit code, and errors as one clear line.
 
-import asyncio
+Ctrl-C is the line ``outbox: interrupted`` and code 130. A reader of stdout who has gone (``| head -1``) is
+none of our errors: it ends a command without a word, with 141, as a shell reports those that SIGPIPE ends.
+"""
+
 import functools
 import inspect
-import logging
-import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import Annotated, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 
 import orjson
-import structlog
 import typer
-from rich.console import Console
-from structlog.typing import Processor
 
+from outbox.cli.console import PipedConsole
 from outbox.cli.stderr import Stderr
 from outbox.errors import OutboxError, StoreUnusable
 
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for programs.")]
 
-# Lines are whole, and numbers of no colour: what is shown is to be read, copied and piped.
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = PipedConsole()
+err = PipedConsole(stderr=True)
 debug: ContextVar[bool] = ContextVar("debug", default=False)
 
 
@@ -38,7 +41,7 @@ class Code(IntEnum):
     UNREACHABLE = 3
     TIMED_OUT = 4
     INTERRUPTED = 130
-    BROKEN_PIPE = 141  # as a shell reports those that SIGPIPE ends
+    BROKEN_PIPE = 141
 
 
 class CommandError(OutboxError):
@@ -54,8 +57,12 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(*arguments: Any, **options: Any) -> None:
+        # Connections break, too, and that is no end.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         try:
             if inspect.iscoroutinefunction(function):
+                import asyncio  # noqa: PLC0415 - help and completion run nothing
+
                 asyncio.run(function(*arguments, **options))
             else:
                 function(*arguments, **options)
@@ -63,37 +70,46 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
             raise
         except KeyboardInterrupt:
             _end("interrupted", Code.INTERRUPTED)
-        except BrokenPipeError:
-            _end_quietly()
         except Exception as error:  # noqa: BLE001 - the outermost edge: every error becomes a line and a code
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                raise typer.Exit(Code.BROKEN_PIPE) from None
             _end(*explain(error))
 
     return run
 
 
-def _end_quietly() -> NoReturn:
-    """Whoever read our output has heard enough (``| head -1``): as with others, no word of it."""
-    # What is still to be flushed when the interpreter ends has nowhere to go, either.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(Code.BROKEN_PIPE)
+def _nobody_reads() -> bool:
+    """Whether it is our stdout that was closed, and not a connection to somewhere else."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return bool(poll.poll(0))
 
 
 def explain(error: Exception) -> tuple[str, Code]:
     """Say in one line what went wrong, and which exit code it means."""
-    # Here alone: a command that goes well loads neither, unless it uses it.
-    from pydantic import ValidationError  # noqa: PLC0415
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError  # noqa: PLC0415
-
     match error:
         case CommandError(code=code):
             return str(error), code
         case StoreUnusable(reachable=reachable):
             return str(error), Code.FOUND_WRONG if reachable else Code.UNREACHABLE
+        case OutboxError():
+            return str(error), Code.BAD_INPUT
+        case _:
+            return _explain_others(error)
+
+
+def _explain_others(error: Exception) -> tuple[str, Code]:
+    """The same for what is not ours."""
+    # Here alone: a command that goes well, or has bad input, loads neither, unless it uses it.
+    from pydantic import ValidationError  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError  # noqa: PLC0415
+
+    match error:
         case ValidationError():
             first = error.errors()[0]
             name = "OUTBOX_" + "_".join(str(part) for part in first["loc"]).upper() if first["loc"] else ""
             return f"bad setting {name}: {first['msg']} (`outbox settings` explains each)", Code.BAD_INPUT
-        case OutboxError() | ValueError():
+        case ValueError():
             return str(error), Code.BAD_INPUT
         case OperationalError() | InterfaceError():
             reason = str(error.orig).strip().splitlines()[0]
@@ -130,6 +146,10 @@ def print_json(value: Any) -> None:
 
 def set_up_logs(*, verbose: bool) -> None:
     """Send logs to stderr: for people on a terminal, JSON lines elsewhere."""
+    import logging  # noqa: PLC0415 - help and completion log nothing
+
+    import structlog  # noqa: PLC0415
+
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

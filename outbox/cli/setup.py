@@ -4,21 +4,19 @@ import asyncio
 from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr
-from rich.markup import escape
-from rich.syntax import Syntax
+from rich.text import Text
 
 from outbox import compose
 from outbox.cli import tables
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, Json, command, err, out, print_json
-from outbox.cli.tables import Column
-from outbox.settings import Settings
+from outbox.cli.tables import Column, cell
 from outbox.store.grants import GRANTS
 
 schema_app = typer.Typer(
     no_args_is_help=True, help="SpiceDB's schema: print what the outbox needs, check it, apply it."
 )
+_SETTINGS = (Column("name"), *(Column(name, below=True) for name in ("value", "default", "meaning")))
 Yes = Annotated[bool, typer.Option("--yes", help="Write without asking.")]
 
 
@@ -76,17 +74,18 @@ def settings(*, as_json: Json = False) -> None:
             "set": name in configured.model_fields_set,
             "meaning": field.description,
         }
-        for name, field in Settings.model_fields.items()
+        for name, field in type(configured).model_fields.items()
     ]
     if as_json:
         for row in rows:
             print_json(row)
         return
-    columns = [Column(name) for name in ("name", "value", "default", "meaning")]
-    tables.show(out, columns, [[str(row[one.heading]) for one in columns] for row in rows], stacks=True)
+    tables.show(out, _SETTINGS, [[str(row[column.heading]) for column in _SETTINGS] for row in rows])
 
 
 def _shown(value: Any) -> Any:
+    from pydantic import SecretStr  # noqa: PLC0415 - help and completion show none
+
     if value is None:
         return ""
     if isinstance(value, SecretStr):
@@ -118,10 +117,11 @@ async def doctor(*, as_json: Json = False) -> None:
                 }
             )
         elif ok:
-            out.print(f"[green]ok[/]    {finding.component}: {finding.what}")
+            out.print(Text.assemble(("ok", "green"), f"    {finding.component}: {finding.what}"))
         else:
-            problem, fix = escape(finding.problem or ""), escape(finding.fix or "")
-            out.print(f"[red]wrong[/] {finding.component}: {problem}\n      fix: {fix}")
+            what = Text.assemble(("wrong", "red"), f" {finding.component}:")
+            tables.show_parts(out, what, cell(finding.problem or ""), gap=" ", indent=" " * 6)
+            out.print(cell(f"      fix: {finding.fix}"))
     if any(not finding.reachable for finding in findings):
         raise typer.Exit(Code.UNREACHABLE)
     if any(finding.problem for finding in findings):
@@ -133,6 +133,8 @@ def print_schema() -> None:
     """Print what the outbox needs in SpiceDB's compose.schema."""
     text = compose.schema.required()
     if out.is_terminal:
+        from rich.syntax import Syntax  # noqa: PLC0415
+
         out.print(Syntax(text, "text"))
     else:
         out.out(text, end="")
@@ -151,6 +153,8 @@ async def apply_schema(*, yes: Yes = False, as_json: Json = False) -> None:
     """Add to SpiceDB's schema what the outbox needs; shows the diff first, and never drops anything."""
 
     def confirm(diff: str) -> bool:
+        from rich.syntax import Syntax  # noqa: PLC0415 - only where there is something to confirm
+
         err.print(Syntax(diff, "diff") if err.is_terminal else diff)
         if not yes:
             err.print("nothing written: --yes writes this")
@@ -171,7 +175,9 @@ def _report(problems: "list[compose.schema.Problem]", *, as_json: bool) -> None:
     else:
         for problem in problems:
             colour = "yellow" if problem.note else "red"
-            out.print(f"[{colour}]{problem.where}[/]: {problem.what}\n      fix: {problem.fix}")
+            where = Text.assemble((problem.where, colour), ":")
+            tables.show_parts(out, where, cell(problem.what), gap=" ", indent=" " * 6)
+            out.print(cell(f"      fix: {problem.fix}"))
         if not problems:
             out.print("[green]ok[/] SpiceDB's schema has what the outbox needs")
     if serious:

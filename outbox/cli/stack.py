@@ -10,9 +10,9 @@ import typer
 
 from outbox import compose
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
-from outbox.settings import Settings
 
 if TYPE_CHECKING:
+    from outbox.settings import Settings
     from outbox.stack import Stack, StackInfo
 
 
@@ -102,8 +102,10 @@ def start(stack: "Stack", *, kafka: bool = False) -> "StackInfo":
     return info
 
 
-def settings_of(info: "StackInfo") -> Settings:
+def settings_of(info: "StackInfo") -> "Settings":
     """The settings that point at a running stack; everything else is as the environment says."""
+    from outbox.settings import Settings  # noqa: PLC0415 - help and completion need none
+
     found = {name.removeprefix("OUTBOX_").lower(): value for name, value in info.environment().items()}
     own = Settings()
     return Settings.model_validate(own.model_dump(include=own.model_fields_set) | found)

@@ -1,0 +1,28 @@
+"""What commands use of the ledger, imported when first used: help and completion need no database."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outbox.store.engine import open_engine, transaction
+    from outbox.store.operate import OperateStore
+    from outbox.store.reads import ReadStore
+    from outbox.store.relay import instance
+    from outbox.store.sessions import Holder
+
+__all__ = ["Holder", "OperateStore", "ReadStore", "instance", "open_engine", "transaction"]
+
+_HOMES = {
+    "Holder": "sessions",
+    "OperateStore": "operate",
+    "ReadStore": "reads",
+    "instance": "relay",
+    "open_engine": "engine",
+    "transaction": "engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"outbox.store.{_HOMES[name]}"), name)
