@@ -1,100 +1,185 @@
-"""What commands print, as real processes: into pipes, to terminals, and to readers that stop reading."""
+"""What commands print, as real processes: into pipes, and to terminals of every width."""
 
+import asyncio
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fcntl import ioctl
 
 import psycopg
 import pytest
 
+from consumers.authz.client import AuthzClient, Tuple
+from consumers.calls import Call
+from outbox.stack import StackInfo
+
 OUTBOX = (sys.executable, "-m", "outbox")
 NAME = "a-schedule-whose-name-is-as-long-as-names-may-be-which-is-a-lot"
+WIDTHS = [60, 80, 140, None]
+"""Columns of a terminal; None: a pipe."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Three intents, the middle one of the longest schedule id there may be."""
+
+    environment: dict[str, str]
+    intents: list[str]
+    schedules: list[str]
 
 
 @pytest.fixture
-def filled(environment: dict[str, str], database: str, agent: str) -> dict[str, str]:
-    """An environment whose outbox has three hundred intents."""
+def ledger(environment: dict[str, str], database: str, agent: str) -> Ledger:
+    longest = agent + "x" * (128 - len(agent))
+    rows = []
     with psycopg.connect(database) as connection:
+        for who, name in ((agent, "short"), (longest, NAME + "s"), (agent, NAME)):
+            row = connection.execute(
+                """SELECT * FROM outbox.enqueue_many(jsonb_build_array(jsonb_build_object(
+                       'agent_id', %s::text, 'name', %s::text, 'workflow_name', 'W', 'task_queue', 'q',
+                       'interval_seconds', 60)))""",
+                (who, name),
+            ).fetchone()
+            assert row
+        found = connection.execute("SELECT id::text, schedule_id FROM outbox.intents ORDER BY id").fetchall()
+    rows = [(str(intent), str(schedule)) for intent, schedule in found]
+    assert max(len(schedule) for _, schedule in rows) == 194
+    # Tests' own width must not be that of whoever runs them.
+    inherited = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    return Ledger({**inherited, **environment}, [one for one, _ in rows], [one for _, one in rows])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_intents_are_whole(ledger: Ledger, width: int | None) -> None:
+    shown = printed(("intents",), ledger, width)
+    for intent, schedule in zip(ledger.intents, ledger.schedules, strict=True):
+        row = next(place for place, line in enumerate(shown) if line.startswith(intent))
+        words = " ".join(shown[row : row + 2]).split()
+        assert "pending" in words[1:3]
+        assert schedule in words
+    assert len(shown) == (1 + 3 if width is None else 1 + 2 * 3)
+    if width is None:
+        headings = ["intent", "schedule", "status", "last event", "attempts", "created", "error"]
+        assert re.split(" {2,}", shown[0]) == headings
+
+
+@pytest.mark.parametrize("width", [80, None])
+def test_short_ids_take_one_line_each(ledger: Ledger, width: int | None) -> None:
+    shown = printed(("intents", "--schedule", ledger.schedules[0]), ledger, width)
+    assert shown[0].split()[:3] == ["intent", "schedule", "status"]
+    assert [line.split()[:3] for line in shown[1:]] == [[ledger.intents[0], ledger.schedules[0], "pending"]]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_timeline_is_whole(ledger: Ledger, width: int | None) -> None:
+    with psycopg.connect(ledger.environment["OUTBOX_DATABASE_URL"]) as connection:
         connection.execute(
-            """SELECT outbox.enqueue_many(jsonb_agg(jsonb_build_object(
-                   'agent_id', %s::text, 'name', %s::text, 'workflow_name', 'W', 'task_queue', 'q',
-                   'interval_seconds', 60))) FROM generate_series(1, 300)""",
-            (agent, NAME),
+            """INSERT INTO outbox.attempts (intent_id, event_type, consumer, attempt, lease_number, action,
+                                            error_code, error_message)
+               VALUES (%s, 'schedule.create.requested', 'authz', 1, 1, 'retry', 'unreachable', %s)""",
+            (ledger.intents[1], "m" * 100 + "\n"),
         )
-    return {**os.environ, **environment}
+    shown = printed(("show", ledger.schedules[1]), ledger, width)
+    assert shown[0] == ledger.schedules[1]
+    assert f"create {ledger.intents[1]} pending" in shown
+    assert any(line.endswith("  schedule.create.requested") for line in shown)
+    tried = next(place for place, line in enumerate(shown) if "authz retry  attempt 1" in line)
+    error = "unreachable " + "m" * 100 + "\\n"
+    assert shown[tried].endswith(error) if width is None else shown[tried + 1] == f"    {error}"
 
 
-def test_into_a_pipe_every_intent_is_one_whole_line(filled: dict[str, str], agent: str) -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_status_names_the_oldest_head_whole(ledger: Ledger, width: int | None) -> None:
+    with psycopg.connect(ledger.environment["OUTBOX_DATABASE_URL"]) as connection:
+        connection.execute("DELETE FROM outbox.queue WHERE intent_id <> %s", (ledger.intents[1],))
+    shown = printed(("status",), ledger, width)
+    assert "pending        1" in shown
+    assert any(line.startswith(f"oldest head: {ledger.schedules[1]}, ") for line in shown)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_settings_are_whole(ledger: Ledger, width: int | None) -> None:
+    shown = printed(("settings",), ledger, width)
+    name = next(place for place, line in enumerate(shown) if line.startswith("OUTBOX_SPICEDB_ENDPOINT"))
+    text = " ".join(shown[name : name + 1 if width is None else name + 4])
+    assert ledger.environment["OUTBOX_SPICEDB_ENDPOINT"] in text
+    assert "SpiceDB" in text
+    assert shown[name].split()[0] == "OUTBOX_SPICEDB_ENDPOINT"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_a_doctor_finds_is_whole(ledger: Ledger, width: int | None) -> None:
+    shown = printed(("doctor",), ledger, width, OUTBOX_SPICEDB_TOKEN="wrong")
+    assert "ok    Postgres: reachable" in shown
+    (wrong,) = (place for place, line in enumerate(shown) if line.startswith("wrong SpiceDB:"))
+    assert "preshared key" in " ".join(shown[wrong : wrong + 2])
+    assert any(line.startswith("      fix: ") and "_TOKEN" in line for line in shown[wrong:])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_an_audit_finds_is_whole(
+    ledger: Ledger, stack: StackInfo, agent: str, width: int | None
+) -> None:
+    theirs = f"{agent}{'y' * (128 - len(agent))}--theirs"
+
+    async def relate() -> None:
+        client = AuthzClient.connect(stack.spicedb_endpoint, stack.spicedb_token, tls=False)
+        owner = Tuple("agent_schedule", theirs, "owner", "user", "stranger")
+        await client.touch([owner], Call.within(10))
+        await client.close()
+
+    asyncio.run(relate())
+    shown = printed(("audit", "--schedule", theirs), ledger, width)
+    first = f"foreign {theirs}:"
+    assert shown[0].startswith(first)
+    assert (shown[0] == first) == (width is not None)
+    assert sum(line.startswith("  fix: ") for line in shown) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_is_replayed_is_whole(ledger: Ledger, width: int | None) -> None:
+    shown = printed(("replay", "--dry-run", *ledger.intents), ledger, width)
+    for intent in ledger.intents:
+        assert any(line.startswith(f"{intent} refused:") for line in shown)
+    assert shown[-1] == "0 would be replayed, 3 refused"
+
+
+def test_colours_that_are_forced_make_a_pipe_no_terminal(ledger: Ledger) -> None:
+    shown = printed(("intents",), ledger, None, FORCE_COLOR="1", COLUMNS="60")
+    assert len(shown) == 4
+
+
+def test_the_first_line_may_be_all_that_is_read(ledger: Ledger) -> None:
     ran = subprocess.run(
-        [*OUTBOX, "intents", "--limit", "300"],
-        env=filled,
+        ["bash", "-c", f"{' '.join(OUTBOX)} intents --limit 300 | head -1"],
+        env=ledger.environment,
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    header, *lines = ran.stdout.splitlines()
-    assert header.split() == ["intent", "schedule", "status", "last", "event", "attempts", "created", "error"]
-    assert [line.split()[1:3] for line in lines] == [[f"{agent}--{NAME}", "pending"]] * 300
+    assert (ran.stdout.count("\n"), ran.stdout.split()[0], ran.stderr) == (1, "intent", "")
 
 
-@pytest.mark.parametrize("columns", [60, 80, 140])
-@pytest.mark.parametrize("command", [("intents", "--limit", "2"), ("settings",), ("status",), ("doctor",)])
-def test_on_a_terminal_names_are_whole_at_any_width(
-    filled: dict[str, str], agent: str, command: tuple[str, ...], columns: int
-) -> None:
-    shown = on_a_terminal(command, {**filled, "COLUMNS": str(columns), "TERM": "xterm"})
-    wanted = {
-        "intents": f"{agent}--{NAME}",
-        "settings": "OUTBOX_TEMPORAL_DATA_CONVERTER",
-        "status": "oldest head",
-        "doctor": "no old transaction holds vacuum back",
-    }
-    assert wanted[command[0]] in shown
-    assert "…" not in shown
-
-
-def test_a_reader_that_stops_reading_is_no_error(filled: dict[str, str]) -> None:
-    ran = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {' '.join(OUTBOX)} intents --limit 300 --json | head -1"],
-        env=filled,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ran.stdout.count("\n") == 1
-    assert ran.stderr == ""
-    # As whoever SIGPIPE ends; 0, where all of it went into the pipe before.
-    assert ran.returncode in {0, 141}
-
-
-def test_ctrl_c_is_one_line_and_130(filled: dict[str, str]) -> None:
-    # It waits for an outcome that no worker brings about.
-    command = (
-        "create",
-        "a",
-        "n",
-        "--workflow",
-        "W",
-        "--task-queue",
-        "q",
-        "--interval",
-        "5",
-        "--wait",
-        "--json",
-    )
+def test_ctrl_c_while_waiting_for_an_outcome_is_one_line_and_130(ledger: Ledger) -> None:
+    # No worker brings it about.
+    request = ("--workflow", "W", "--task-queue", "q", "--interval", "5")
     process = subprocess.Popen(
-        [*OUTBOX, *command, "--timeout", "60"],
-        env=filled,
+        [*OUTBOX, "create", "a", "n", *request, "--wait", "--timeout", "60"],
+        env=ledger.environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    with psycopg.connect(filled["OUTBOX_DATABASE_URL"], autocommit=True) as connection:
+    with psycopg.connect(ledger.environment["OUTBOX_DATABASE_URL"], autocommit=True) as connection:
         waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = 7304564 AND objid = 2"
         while not connection.execute(waiting).fetchone():
             assert process.poll() is None
@@ -103,9 +188,24 @@ def test_ctrl_c_is_one_line_and_130(filled: dict[str, str]) -> None:
     assert (process.returncode, told) == (130, "outbox: interrupted\n")
 
 
-def on_a_terminal(command: tuple[str, ...], environment: dict[str, str]) -> str:
+def printed(command: Sequence[str], ledger: Ledger, width: int | None, **changes: str) -> list[str]:
+    """The lines that a command writes, to a terminal so wide or into a pipe, without colours."""
+    environment = {**ledger.environment, "TERM": "xterm", **changes}
+    if width is not None:
+        written = on_a_terminal(command, environment, width)
+    else:
+        ran = subprocess.run(
+            [*OUTBOX, *command], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        written = ran.stdout
+    assert "…" not in written
+    return re.sub(r"\x1b\[[\d;]*m", "", written).splitlines()
+
+
+def on_a_terminal(command: Sequence[str], environment: dict[str, str], width: int) -> str:
     """What a command writes to a terminal of its own."""
     ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     shown = bytearray()
 
     def read() -> None:
@@ -117,10 +217,16 @@ def on_a_terminal(command: tuple[str, ...], environment: dict[str, str]) -> str:
             return
 
     reader = threading.Thread(target=read)
-    with subprocess.Popen([*OUTBOX, *command], env=environment, stdout=theirs, stdin=theirs) as process:
+    with subprocess.Popen(
+        [*OUTBOX, *command],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         os.close(theirs)
         reader.start()
         process.wait(60)
     reader.join(60)
     os.close(ours)
-    return shown.decode()
+    return shown.decode().replace("\r\n", "\n")
