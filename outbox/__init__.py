@@ -4,7 +4,7 @@ Names are looked up when they are first used: a command that only prints its hel
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from outbox import sync
@@ -38,23 +38,24 @@ __all__ = [
     "wait",
 ]
 
-_MODULES = {
-    "outbox.errors": ("ErrorCode", "IdempotencyConflict", "InvalidRequest", "OutboxError"),
-    "outbox.flow.table": ("EventType", "Status"),
-    "outbox.producer.enqueue": ("enqueue_create", "enqueue_delete", "enqueue_many"),
-    "outbox.producer.intents": ("Intent", "IntentError", "IntentResult"),
-    "outbox.producer.requests": ("CreateSchedule", "DeleteSchedule", "Entry", "Principal", "parse"),
-    "outbox.producer.waiting": ("UnknownIntent", "wait"),
-}
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+    _MODULES = {
+        "outbox.errors": ("ErrorCode", "IdempotencyConflict", "InvalidRequest", "OutboxError"),
+        "outbox.flow.table": ("EventType", "Status"),
+        "outbox.producer.enqueue": ("enqueue_create", "enqueue_delete", "enqueue_many"),
+        "outbox.producer.intents": ("Intent", "IntentError", "IntentResult"),
+        "outbox.producer.requests": ("CreateSchedule", "DeleteSchedule", "Entry", "Principal", "parse"),
+        "outbox.producer.waiting": ("UnknownIntent", "wait"),
+    }
+    _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name == "sync":
-        return importlib.import_module("outbox.sync")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> object:
+        if name != "sync" and name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(_HOMES.get(name, "outbox.sync"))
+        # From now on without this detour.
+        found = globals()[name] = module if name == "sync" else getattr(module, name)
+        return found
 
 
 def __dir__() -> list[str]:

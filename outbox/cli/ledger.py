@@ -1,7 +1,7 @@
 """What commands use of the ledger, imported when first used: help and completion need no database."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from outbox.store.engine import open_engine, transaction
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Holder", "OperateStore", "ReadStore", "instance", "open_engine", "transaction"]
 
-_HOMES = {
-    "Holder": "sessions",
-    "OperateStore": "operate",
-    "ReadStore": "reads",
-    "instance": "relay",
-    "open_engine": "engine",
-    "transaction": "engine",
-}
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+    _HOMES = {
+        "Holder": "sessions",
+        "OperateStore": "operate",
+        "ReadStore": "reads",
+        "instance": "relay",
+        "open_engine": "engine",
+        "transaction": "engine",
+    }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"outbox.store.{_HOMES[name]}"), name)
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"outbox.store.{_HOMES[name]}"), name)

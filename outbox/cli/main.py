@@ -160,10 +160,10 @@ def options(
 ) -> None:
     """Set up what all commands share."""
     del show_version
-    from outbox.cli.running import debug, set_up_logs  # noqa: PLC0415 - help and version need none of it
+    from outbox.cli import running  # noqa: PLC0415 - help and version need none of it
 
-    debug.set(with_traceback)
-    set_up_logs(verbose=verbose)
+    running.debug.set(with_traceback)
+    running.verbose.set(verbose)
 
 
 def main() -> NoReturn:

@@ -30,6 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for pr
 out = PipedConsole()
 err = PipedConsole(stderr=True)
 debug: ContextVar[bool] = ContextVar("debug", default=False)
+verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 
 
 class Code(IntEnum):
@@ -60,6 +61,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         # Connections break, too, and that is no end.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         try:
+            set_up_logs(verbose=verbose.get())
             if inspect.iscoroutinefunction(function):
                 import asyncio  # noqa: PLC0415 - help and completion run nothing
 

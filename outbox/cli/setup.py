@@ -129,8 +129,9 @@ async def doctor(*, as_json: Json = False) -> None:
 
 
 @schema_app.command("print")
+@command
 def print_schema() -> None:
-    """Print what the outbox needs in SpiceDB's compose.schema."""
+    """Print what the outbox needs in SpiceDB's schema."""
     text = compose.schema.required()
     if out.is_terminal:
         from rich.syntax import Syntax  # noqa: PLC0415

@@ -2,8 +2,10 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -11,7 +13,10 @@ import typer
 from outbox.cli.main import COMMANDS
 
 CLIENTS = {"temporalio", "authzed", "grpc", "kafka"}
-HEAVY = CLIENTS | {"sqlalchemy", "psycopg", "alembic", "pydantic", "structlog", "asyncio"}
+DATABASE = {"sqlalchemy", "psycopg", "alembic"}
+HEAVY = CLIENTS | DATABASE | {"pydantic_settings", "structlog", "psutil"}
+# What starts servers or workers takes longer than its modules.
+PLAYS = {"demo", "run", "relay"}
 NAMES_LOADED = (
     "import sys\nfrom outbox.cli.main import main\n"
     "sys.argv = ['outbox', *sys.argv[1:]]\n"
@@ -34,17 +39,27 @@ def loaded(*arguments: str, **environment: str) -> set[str]:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
 def test_what_needs_no_command_loads_none(arguments: tuple[str, ...]) -> None:
-    assert loaded(*arguments) & HEAVY == set()
+    assert loaded(*arguments) & (HEAVY | {"pydantic", "asyncio"}) == set()
 
 
-def test_completing_a_command_loads_none() -> None:
-    asked = {"_OUTBOX_COMPLETE": "complete_bash", "COMP_WORDS": "outbox in", "COMP_CWORD": "1"}
-    # Typer itself looks for pydantic there.
-    assert loaded(**asked) & (HEAVY - {"pydantic"}) == set()
+@pytest.mark.parametrize("words", ["in", *(f"{name} --" for name in COMMANDS if name not in PLAYS)])
+def test_completing_a_command_or_its_options_runs_and_loads_none(words: str) -> None:
+    asked = {"_OUTBOX_COMPLETE": "complete_bash", "COMP_WORDS": f"outbox {words}"}
+    assert loaded(**asked, COMP_CWORD=str(len(words.split()))) & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in PLAYS])
+def test_the_help_of_a_command_loads_nothing_that_it_would_run(name: str) -> None:
+    assert loaded(name, "--help") & HEAVY == set()
 
 
 def test_the_settings_are_printed_without_any_client() -> None:
-    assert loaded("settings") & (CLIENTS | {"sqlalchemy", "psycopg", "alembic"}) == set()
+    assert loaded("settings") & (CLIENTS | DATABASE) == set()
+
+
+@pytest.mark.parametrize("arguments", [("down",), ("discard", "x", "--reason", " "), ("audit", "--yes")])
+def test_what_ends_before_it_asks_anybody_loads_no_database(arguments: tuple[str, ...]) -> None:
+    assert loaded(*arguments, OUTBOX_HOME="/nowhere") & DATABASE == set()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +104,25 @@ def test_the_package_is_the_command() -> None:
     assert ran.stdout.strip()[0].isdigit()
 
 
-def test_a_name_that_is_not_there_is_no_attribute() -> None:
-    module = importlib.import_module("outbox")
+@pytest.mark.parametrize("package", ["outbox", "outbox.cli.ledger"])
+def test_a_name_that_is_not_there_is_no_attribute(package: str) -> None:
+    module = importlib.import_module(package)
     with pytest.raises(AttributeError, match="has no attribute 'enqueue_updates'"):
         _ = module.enqueue_updates
+
+
+def test_type_checkers_see_the_names_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text(
+        "import outbox\nasked: type[outbox.CreateSchedule] = outbox.CreateSchedule\noutbox.enqueue_updates\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-pretty", tmp_path / "user.py"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    (wrong, *_) = ran.stdout.splitlines()
+    assert re.search(r"user\.py:3: error: Module has no attribute \"enqueue_updates\"", wrong)
+    assert "Found 1 error" in ran.stdout
