@@ -5,6 +5,7 @@ A server starts when a test first needs it, so that one file of tests costs no m
 SpiceDB and Temporal are shared: tests use agents of their own (the fixture ``agent``).
 """
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ from tests.stack.containers import ContainerStack, engine_answers
 from tests.stack.lazy import LazyStack
 
 TEMPLATE = "outbox_template"
+
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test of it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
