@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress, TaskID
 from rich.text import Text
 
 from outbox import compose
@@ -14,8 +13,11 @@ from outbox.audit.drift import Drift, Fix
 from outbox.audit.sweep import Tally
 from outbox.cli import ledger
 from outbox.cli.configuration import load_settings
-from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
+from outbox.cli.running import Code, CommandError, Json, aside, command, err, out, print_json, progress
 from outbox.cli.tables import cell, show_parts
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _REFRESH_SECONDS = 0.2
 
@@ -81,15 +83,15 @@ class _Requests:
         self._latest = drift.schedule_id
         intent = await self._store.request_repair(drift.schedule_id, adopting=adopts)
         what = "adoption" if adopts else "repair"
-        err.print(f"{drift.schedule_id}: {what} asked for, intent {intent}")
+        aside().print(cell(f"{drift.schedule_id}: {what} asked for, intent {intent}"))
 
 
 @asynccontextmanager
 async def _progress(tally: Tally) -> AsyncIterator[None]:
     """Show on a terminal how far it has come."""
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("reading", total=None)
-        telling = asyncio.create_task(_tell(progress, task, tally))
+    with progress() as bar:
+        task = bar.add_task("reading", total=None)
+        telling = asyncio.create_task(_tell(bar, task, tally))
         try:
             yield
         finally:
@@ -98,10 +100,10 @@ async def _progress(tally: Tally) -> AsyncIterator[None]:
                 await telling
 
 
-async def _tell(progress: Progress, task: TaskID, tally: Tally) -> None:
+async def _tell(bar: "Progress", task: "TaskID", tally: Tally) -> None:
     while True:
         reading = f"SpiceDB {tally.holdings}, Temporal {tally.schedules}"
-        progress.update(task, description=f"{reading}; compared {tally.lanes}")
+        bar.update(task, description=f"{reading}; compared {tally.lanes}")
         await asyncio.sleep(_REFRESH_SECONDS)
 
 

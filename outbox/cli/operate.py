@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from rich.progress import Progress
 from rich.text import Text
 
 from outbox import compose
 from outbox.cli import ledger, tables
 from outbox.cli.configuration import load_settings
-from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
+from outbox.cli.running import Code, CommandError, Json, command, out, print_json, progress
 from outbox.cli.tables import cell
 from outbox.cli.when import moment
 from outbox.flow.table import Status
@@ -66,8 +65,8 @@ async def replay(
             error=error,
             since=moment("--since", since) if since else None,
         )
-        with Progress(console=err, transient=True) as progress:
-            for intent in progress.track(wanted, description="replaying"):
+        with progress() as bar:
+            for intent in bar.track(wanted, description="replaying"):
                 answer = await store.replay(intent, forced=force, rehearsed=dry_run)
                 refused += answer.action == "refused"
                 _show(answer, as_json=as_json, rehearsed=dry_run)
@@ -113,11 +112,11 @@ async def prune(
     """
     before = moment("--older-than", older_than)
     total = 0
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("pruning", total=None)
+    with progress() as bar:
+        task = bar.add_task("pruning", total=None)
         async for gone in compose.retention.prune(load_settings(), before):
             total += gone
-            progress.update(task, advance=gone, description=f"pruned {total} intents")
+            bar.update(task, advance=gone, description=f"pruned {total} intents")
     if as_json:
         print_json({"pruned": total, "older_than": before})
     else:

@@ -23,6 +23,7 @@ from outbox.cli.stderr import Stderr
 from outbox.errors import OutboxError, StoreUnusable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
     from structlog.typing import Processor
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for programs.")]
@@ -138,6 +139,24 @@ def _end(message: str, code: Code) -> NoReturn:
         traceback.print_exc()
     err.print(f"outbox: {message}", style="red", markup=False)
     raise typer.Exit(code)
+
+
+def progress() -> "Progress":
+    """Tell how far a command is, where somebody watches.
+
+    On the console that has the rows, if that is a terminal: two that write to one would overwrite each other.
+    If it is none, rich must not lead what is written there to the terminal.
+    """
+    from rich.progress import Progress  # noqa: PLC0415 - help and completion show none
+
+    rows_too = out.file.isatty()
+    console = out if rows_too else err
+    return Progress(console=console, transient=True, redirect_stdout=rows_too, disable=not err.file.isatty())
+
+
+def aside() -> PipedConsole:
+    """Where to say something while that moves: stderr, if only on the terminal that shows both."""
+    return out if out.file.isatty() and err.file.isatty() else err
 
 
 def print_json(value: Any) -> None:

@@ -1,6 +1,7 @@
 """What commands print, as real processes: into pipes, and to terminals of every width."""
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fcntl import ioctl
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -152,6 +154,25 @@ def test_what_is_replayed_is_whole(ledger: Ledger, width: int | None) -> None:
     assert shown[-1] == "0 would be replayed, 3 refused"
 
 
+def test_rows_for_a_file_are_not_led_to_the_terminal_that_shows_progress(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    command = f"{' '.join(OUTBOX)} replay --dry-run --json {' '.join(ledger.intents)} > {file}"
+    told = on_a_terminal(("bash", "-c", command), ledger.environment | {"TERM": "xterm"}, 80)
+    assert [json.loads(line)["intent_id"] for line in file.read_text().splitlines()] == ledger.intents
+    assert "replaying" in told
+    assert "intent_id" not in told
+
+
+def test_rows_and_progress_on_one_terminal_do_not_overwrite_each_other(ledger: Ledger) -> None:
+    command = (*OUTBOX, "replay", "--dry-run", *ledger.intents)
+    told = on_a_terminal(command, ledger.environment | {"TERM": "xterm"}, 140)
+    assert "replaying" in told
+    for intent in ledger.intents:
+        assert f"\x1b[2K{intent}" in told, "at the start of a line that was cleared for it"
+
+
 def test_colours_that_are_forced_make_a_pipe_no_terminal(ledger: Ledger) -> None:
     shown = printed(("intents",), ledger, None, FORCE_COLOR="1", COLUMNS="60")
     assert len(shown) == 4
@@ -192,7 +213,7 @@ def printed(command: Sequence[str], ledger: Ledger, width: int | None, **changes
     """The lines that a command writes, to a terminal so wide or into a pipe, without colours."""
     environment = {**ledger.environment, "TERM": "xterm", **changes}
     if width is not None:
-        written = on_a_terminal(command, environment, width)
+        written = on_a_terminal((*OUTBOX, *command), environment, width, errors=subprocess.DEVNULL)
     else:
         ran = subprocess.run(
             [*OUTBOX, *command], env=environment, capture_output=True, text=True, timeout=60, check=False
@@ -202,8 +223,10 @@ def printed(command: Sequence[str], ledger: Ledger, width: int | None, **changes
     return re.sub(r"\x1b\[[\d;]*m", "", written).splitlines()
 
 
-def on_a_terminal(command: Sequence[str], environment: dict[str, str], width: int) -> str:
-    """What a command writes to a terminal of its own."""
+def on_a_terminal(
+    command: Sequence[str], environment: dict[str, str], width: int, *, errors: int | None = None
+) -> str:
+    """What a command writes to a terminal of its own, by default its stderr, too."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     shown = bytearray()
@@ -218,11 +241,11 @@ def on_a_terminal(command: Sequence[str], environment: dict[str, str], width: in
 
     reader = threading.Thread(target=read)
     with subprocess.Popen(
-        [*OUTBOX, *command],
+        command,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=theirs,
-        stderr=subprocess.DEVNULL,
+        stderr=theirs if errors is None else errors,
     ) as process:
         os.close(theirs)
         reader.start()
