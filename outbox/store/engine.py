@@ -60,9 +60,14 @@ def async_engine(url: str) -> AsyncEngine:
 
 def _read_committed(connection: Any, _: Any) -> None:
     """Claims and settles rely on each of their statements seeing what others have committed meanwhile."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    connection.commit()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        connection.commit()
+    except BaseException:
+        # The pool forgets a connection that it could not make ready, and would leave it open.
+        connection.close()
+        raise
 
 
 def _ask_after_rest(engine: Engine) -> None:
