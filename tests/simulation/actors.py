@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from uuid import UUID
 
 from temporalio.api.common.v1 import Memo
@@ -12,7 +12,9 @@ from temporalio.api.schedule.v1 import Schedule
 from consumers.authz.client import Tuple
 from consumers.authz.names import AGENT, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.temporal.request import stamp_memo
+from outbox.failpoints import reach
 from outbox.flow.table import Consumer, Kind, Status
+from outbox.supervision import keep_running
 from outbox.testing import FailpointError, armed
 from outbox.worker.loop import Worker, WorkerOptions
 from outbox.worker.source import DirectSource
@@ -214,6 +216,13 @@ class _Notifier:
         self.on_wake: Callable[[], None] = lambda: None
 
 
+async def _take_turns() -> None:
+    """Stands for what runs beside a loop, turn after turn: the audit, the publisher, the notifier."""
+    while True:
+        await reach("audit.before")
+        await asyncio.sleep(1.0)
+
+
 class Workers:
     """A few worker processes, each started again when it ended."""
 
@@ -224,6 +233,7 @@ class Workers:
         self._started = 0
         self._stopping = False
         self._failed: set[Process] = set()
+        self._beside: dict[Process, asyncio.Task[None]] = {}
         world.postgres.on_work = self._ring
 
     async def run(self, place: int) -> None:
@@ -234,8 +244,10 @@ class Workers:
             worker = self._worker(process, random.Random(self._world.dice.random()))
             task = process.run(worker.run())
             self._processes[process] = worker, task
+            self._beside[process] = process.run(keep_running("audit", _take_turns))
             await asyncio.wait([task])
             del self._processes[process], self._notifiers[process]
+            self._beside.pop(process).cancel()
             if process.alive and task.exception() is not None and process not in self._failed:
                 self._world.violate(f"{process.name} ended by itself: {task.exception()!r}")
                 return
@@ -267,24 +279,40 @@ class Workers:
                     self._world.record(f"{process.name} is told to end")
                     self._processes[process][0].stop()
 
-    def defect(self) -> AbstractContextManager[None]:
-        """Let the handling of a step raise now and then, inside."""
+    def defect(self) -> AbstractContextManager[object]:
+        """Let the handling of a step raise now and then, inside, and what runs beside the worker."""
+        if not self._world.defective:
+            return nullcontext()
         dice = random.Random(self._world.seed)
 
-        async def raise_seldom() -> None:
-            process = current_process()
-            if process and process.alive and self._world.loop.time() < BUSY_SECONDS and dice.random() < 0.05:
+        def has_one(process: Process | None) -> bool:
+            busy = process is not None and process.alive and self._world.loop.time() < BUSY_SECONDS
+            return busy and dice.random() < 0.05
+
+        async def end_the_worker() -> None:
+            if (process := current_process()) and has_one(process):
                 self._world.record(f"{process.name} has a defect")
                 self._failed.add(process)
                 raise FailpointError("a defect")
 
-        return armed("decide.before", raise_seldom) if self._world.defective else nullcontext()
+        async def fail_beside_it() -> None:
+            if (process := current_process()) and has_one(process):
+                self._world.record(f"what runs beside {process.name} has a defect")
+                raise FailpointError("a defect")
+
+        stack = ExitStack()
+        stack.enter_context(armed("decide.before", end_the_worker))
+        stack.enter_context(armed("audit.before", fail_beside_it))
+        return stack
 
     async def stop(self) -> None:
         """End all of them, and start none again."""
         self._stopping = True
         for process in self._failed & self._processes.keys():
             self._world.violate(f"{process.name} goes on, though the handling of a step had died in it")
+        for process, beside in self._beside.items():
+            if beside.done():
+                self._world.violate(f"what runs beside {process.name} has ended, and nobody noticed")
         for worker, _ in self._processes.values():
             worker.stop()
         await asyncio.gather(*(task for _, task in self._processes.values()), return_exceptions=True)
