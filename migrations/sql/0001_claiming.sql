@@ -23,8 +23,9 @@ BEGIN
         SELECT r.key, r.value::float8, moment FROM jsonb_each_text(rates) AS r
             ON CONFLICT (consumer) DO UPDATE
            SET at = moment,
-               tokens = least(excluded.tokens,
-                              b.tokens + excluded.tokens * extract(epoch FROM moment - b.at)::float8);
+               -- A clock that was set back takes nothing away.
+               tokens = least(excluded.tokens, b.tokens
+                              + excluded.tokens * greatest(0, extract(epoch FROM moment - b.at)::float8));
         SELECT array_agg(CASE WHEN b.consumer IS NULL THEN n.room ELSE least(n.room, floor(b.tokens)::integer) END
                          ORDER BY n.place)
           INTO rooms
