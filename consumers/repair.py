@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 
 
 class RepairEffects:
-    """Both stores' side of a repair; implements ``outbox.dispatch.Effects``.
+    """Both stores' side of a repair; implements ``outbox.flow.dispatch.Effects``.
 
     Args:
         authz: SpiceDB's side.

@@ -39,7 +39,7 @@ _log = structlog.get_logger()
 
 
 class AuthzEffects:
-    """SpiceDB's side of the flow; implements ``outbox.dispatch.Effects``."""
+    """SpiceDB's side of the flow; implements ``outbox.flow.dispatch.Effects``."""
 
     def __init__(self, client: AuthzClient, ledger: Ledger) -> None:
         self._client = client

@@ -20,7 +20,7 @@ _log = structlog.get_logger()
 
 
 class TemporalEffects:
-    """Temporal's side of the flow; implements ``outbox.dispatch.Effects``."""
+    """Temporal's side of the flow; implements ``outbox.flow.dispatch.Effects``."""
 
     def __init__(self, client: TemporalClient, ledger: Ledger) -> None:
         self._client = client

@@ -29,7 +29,7 @@ class StampedPage:
 
 
 class ContinuousReaders(Readers, Protocol):
-    """The three stores, as rounds read them."""
+    """The three stores, as the continuous audit reads them."""
 
     async def stamped_page(self, stage: Stage, cursor: str) -> StampedPage:
         """Read on in a store's list."""

@@ -63,7 +63,7 @@ class DirectSource:
 
     def __init__(self, store: Claims, notifier: Notifies) -> None:
         self._store = store
-        self._wakeups = notifier
+        self._notifier = notifier
         self._wake = WakeSignal()
         notifier.on_wake = self._wake.set
 
