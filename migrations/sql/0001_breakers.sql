@@ -9,16 +9,16 @@ AS $$
 DECLARE
     longest_rest CONSTANT float8 := 15;  -- seconds between two probes, at most
 BEGIN
-    WITH news AS (
+    WITH item AS (
         SELECT s.* FROM jsonb_to_recordset(settlements)
             AS s (consumer text, store text, error_code text, error_message text)
     ), down AS (
         INSERT INTO outbox.breakers AS b (consumer, since, probe_at, error_code, error_message)
-        SELECT DISTINCT ON (n.consumer) n.consumer, moment, moment + interval '1 second',
-               n.error_code, n.error_message
-          FROM news n WHERE n.store = 'down' ORDER BY n.consumer
+        SELECT DISTINCT ON (i.consumer) i.consumer, moment, moment + interval '1 second',
+               i.error_code, i.error_message
+          FROM item i WHERE i.store = 'down' ORDER BY i.consumer
             ON CONFLICT (consumer) DO UPDATE
-           -- What was under way already when it opened tells nothing new, however much of it there is.
+           -- What was under way already when it opened says nothing new, however much of it there is.
            SET failures = b.failures + b.probing::integer,
                probe_at = CASE WHEN b.probing
                    THEN moment + make_interval(secs => least(longest_rest, 2 ^ least(b.failures, 10)))
@@ -35,7 +35,7 @@ BEGIN
          WHERE q.intent_id = ANY (ARRAY[waiting.intent_id])
     )
     DELETE FROM outbox.breakers b
-     WHERE b.consumer IN (SELECT n.consumer FROM news n WHERE n.store = 'up')
+     WHERE b.consumer IN (SELECT i.consumer FROM item i WHERE i.store = 'up')
        AND b.consumer NOT IN (SELECT d.consumer FROM down d);
 END;
 $$;

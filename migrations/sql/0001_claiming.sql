@@ -1,40 +1,6 @@
 -- Claiming: due steps are chosen, and leased to a worker.
 -- Locks and plans: README.md beside this file.
 
--- How many steps of each consumer may be chosen: of what the caller has room for, what breakers and rates allow.
--- probing: some breaker is open.
-CREATE FUNCTION outbox.room(
-    limits jsonb, rates jsonb, moment timestamptz, OUT names text[], OUT rooms integer[], OUT probing boolean)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-    -- A store whose breaker is open gets one step when its next probe is due, and none before.
-    SELECT array_agg(a.key), array_agg(
-               CASE WHEN b.consumer IS NULL THEN a.value::integer
-                    WHEN b.probe_at > moment THEN 0
-                    ELSE least(a.value::integer, 1) END), bool_or(b.consumer IS NOT NULL)
-      INTO names, rooms, probing
-      FROM jsonb_each_text(limits) AS a LEFT JOIN outbox.breakers b ON b.consumer = a.key;
-
-    -- A rate is a bucket that holds one second's worth.
-    IF rates <> '{}' THEN
-        INSERT INTO outbox.budgets AS b (consumer, tokens, at)
-        SELECT r.key, r.value::float8, moment FROM jsonb_each_text(rates) AS r
-            ON CONFLICT (consumer) DO UPDATE
-           SET at = moment,
-               -- A clock that was set back takes nothing away.
-               tokens = least(excluded.tokens, b.tokens
-                              + excluded.tokens * greatest(0, extract(epoch FROM moment - b.at)::float8));
-        SELECT array_agg(CASE WHEN b.consumer IS NULL THEN n.room ELSE least(n.room, floor(b.tokens)::integer) END
-                         ORDER BY n.place)
-          INTO rooms
-          FROM unnest(names, rooms) WITH ORDINALITY AS n (consumer, room, place)
-          LEFT JOIN outbox.budgets b ON b.consumer = n.consumer AND rates ? n.consumer;
-    END IF;
-END;
-$$;
-
 -- Choose up to limits[consumer] due steps of each consumer, as {"authz": 10, "temporal": 5}, and no more than
 -- rates[consumer] a second, over all workers, of those that have a rate; lease them to the caller (taken), or
 -- mark them as dispatched, for a worker to take.
@@ -122,7 +88,7 @@ BEGIN
     --    The head's row is locked against deletion meanwhile, so that the settle that ends the head comes after
     --    the mark and sees the follower that it must promote. A lane whose head is being settled right now is
     --    left for the next claim.
-    WHILE floors.news AND marked < most_marked AND (SELECT sum(room) FROM unnest(rooms) AS room) > 0 LOOP
+    WHILE floors.any_incoming AND marked < most_marked AND (SELECT sum(room) FROM unnest(rooms) AS room) > 0 LOOP
         batch := least(most_marked - marked, greatest(64, 2 * (SELECT sum(room) FROM unnest(rooms) AS room)));
         WITH incoming AS MATERIALIZED (
             SELECT q.intent_id, q.schedule_id, q.consumer, q.position,
@@ -199,71 +165,16 @@ BEGIN
     IF cardinality(claimed) = 0 THEN
         RETURN claimed;
     END IF;
-    -- 6. What was chosen is spent, and the turn of its requests to be published has come.
+    -- 6. What was chosen is spent: rates and probes.
     PERFORM outbox.spend(claimed, rates, probing, moment + make_interval(secs => step_timeout_seconds));
+
+    -- 7. The requests of intents whose turn has come are published.
+    IF (SELECT n.publishes FROM outbox.instance n WHERE n.only_row) THEN
+        PERFORM outbox.publish_requests(claimed);
+    END IF;
     RETURN claimed;
 END;
 $$;
-
--- Write down that these steps were chosen: their stores' rates are spent on them, a step that went out to a store
--- with an open breaker is its probe, and requests whose turn has come are published.
-CREATE FUNCTION outbox.spend(chosen uuid[], rates jsonb, probing boolean, next_probe timestamptz) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-    IF rates <> '{}' THEN
-        UPDATE outbox.budgets b SET tokens = b.tokens - (
-            SELECT count(*) FROM outbox.queue q
-             WHERE q.intent_id = ANY (chosen) AND q.consumer = b.consumer)
-         WHERE rates ? b.consumer;
-    END IF;
-    -- The step that went out to a store with an open breaker is its probe: no other before it had its time.
-    IF probing THEN
-        UPDATE outbox.breakers b
-           SET probe_at = next_probe, probing = true
-         WHERE EXISTS (SELECT FROM outbox.queue q
-                        WHERE q.intent_id = ANY (chosen) AND q.consumer = b.consumer);
-    END IF;
-
-    -- The turn of these intents has come: their requests are published now, in the order of the lane.
-    IF (SELECT n.publishes FROM outbox.instance n WHERE n.only_row) THEN
-        INSERT INTO outbox.publications (event_id, intent_id)
-        SELECT e.id, e.intent_id FROM outbox.queue q
-          JOIN outbox.events e ON e.intent_id = ANY (ARRAY[q.intent_id]) AND e.type = q.event_type
-         WHERE q.intent_id = ANY (chosen) AND q.lease_number = 1;
-    END IF;
-END;
-$$;
-
--- What a worker needs to know of steps.
-CREATE FUNCTION outbox.steps(intents uuid[])
-RETURNS TABLE (
-    intent_id uuid, schedule_id text, kind text, event_type text, lease_number bigint, attempt integer,
-    strikes integer, unknown boolean, cause_code text, cause_message text, looking boolean,
-    patience float8, request jsonb, creator jsonb, trace jsonb, live_intent uuid,
-    live_adopted boolean)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT q.intent_id, q.schedule_id, i.kind::text, q.event_type::text, q.lease_number, q.attempts, q.strikes,
-           q.unknown_until IS NOT NULL, q.cause_code, q.cause_message, q.looking, q.patience,
-           asked.request, asked.creator, i.trace, l.live_intent,
-           EXISTS (SELECT FROM outbox.intents a WHERE a.id = ANY (ARRAY[l.live_intent]) AND a.kind = 'repair')
-      FROM outbox.queue q
-      JOIN outbox.intents i ON i.id = ANY (ARRAY[q.intent_id])
-      LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[q.schedule_id])
-      -- A repair brings about what the live intent asked for; where none is, it is made in the last one's name.
-      -- An adoption has a request of its own.
-      JOIN outbox.intents asked ON asked.id = ANY (ARRAY[CASE
-           WHEN i.kind = 'repair' AND NOT i.request ? 'adopt' THEN coalesce(
-               l.live_intent,
-               (SELECT last.id FROM outbox.intents last
-                 WHERE last.schedule_id = i.schedule_id AND last.kind <> 'repair'
-                 ORDER BY last.position DESC LIMIT 1),
-               i.id)
-           ELSE i.id END])
-     WHERE q.intent_id = ANY (intents);
-END;
 
 -- The direct wire: lease due steps to the caller.
 CREATE FUNCTION outbox.claim(

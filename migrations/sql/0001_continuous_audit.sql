@@ -1,7 +1,10 @@
--- The audit that workers do by themselves, at a rate that they share: where its round is, what the last one found.
+-- The continuous audit, which workers do by themselves, at a rate that they share: where its round is, and what the
+-- last one found.
 --
 -- A round goes through the lanes in the order of their ids, then through the lists of SpiceDB and of Temporal for
 -- what carries a stamp under a name that has no lane.
+-- Locks and plans: README.md beside this file.
+
 CREATE TABLE outbox.audit (
     only_row      boolean     PRIMARY KEY DEFAULT true CHECK (only_row),
     stage         text        NOT NULL DEFAULT 'lanes',

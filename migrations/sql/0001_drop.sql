@@ -13,7 +13,7 @@ DROP FUNCTION outbox.pending(boolean);
 DROP FUNCTION outbox.standing(text, text);
 DROP FUNCTION outbox.settle_breakers(jsonb, timestamptz);
 DROP FUNCTION outbox.settle(jsonb, float8, float8, boolean);
-DROP FUNCTION outbox.published(bigint[]), outbox.unpublished(integer);
+DROP FUNCTION outbox.published(bigint[]), outbox.unpublished(integer), outbox.publish_requests(uuid[]);
 DROP FUNCTION outbox.recall(jsonb), outbox.dispatched(jsonb), outbox.take(jsonb, float8, float8);
 DROP FUNCTION outbox.dispatch(jsonb, integer, jsonb, float8, float8), outbox.lock_dispatched(jsonb);
 DROP FUNCTION outbox.claim(jsonb, jsonb, float8, float8, float8), outbox.steps(uuid[]);
@@ -23,7 +23,8 @@ DROP FUNCTION outbox.audit_pass(text, text, text), outbox.audit_add(jsonb), outb
 DROP FUNCTION outbox.lane_of(uuid[]), outbox.audited_lanes(text[]), outbox.lanes_after(text, text, integer);
 DROP FUNCTION outbox.floors(timestamptz), outbox.floor_of(outbox.floors, text);
 DROP TYPE outbox.floors;
-DROP SEQUENCE outbox.last_look, outbox.next_look, outbox.floor_authz, outbox.floor_temporal, outbox.floor_both, outbox.floor_incoming;
+DROP SEQUENCE outbox.last_look, outbox.next_look;
+DROP SEQUENCE outbox.floor_authz, outbox.floor_temporal, outbox.floor_both, outbox.floor_incoming;
 DROP FUNCTION outbox.prune_lanes(timestamptz, text, integer), outbox.prune(timestamptz, uuid[]);
 DROP FUNCTION outbox.prunable(timestamptz, uuid, integer), outbox.prunable_of(uuid[], timestamptz);
 DROP FUNCTION outbox.request_repair(text, boolean);
@@ -35,6 +36,7 @@ DROP FUNCTION outbox.depths(integer), outbox.in_need(text), outbox.newest(text, 
 DROP FUNCTION outbox.first_id(timestamptz);
 DROP VIEW outbox.intent_status;
 DROP TABLE outbox.publications, outbox.instance;
-DROP TABLE outbox.audit, outbox.limits, outbox.budgets, outbox.breakers, outbox.lanes, outbox.queue, outbox.attempts, outbox.events, outbox.intents;
+DROP TABLE outbox.audit, outbox.limits, outbox.budgets, outbox.breakers, outbox.lanes, outbox.queue;
+DROP TABLE outbox.attempts, outbox.events, outbox.intents;
 DROP DOMAIN outbox.state, outbox.place, outbox.step_consumer, outbox.event_consumer, outbox.step_event;
 DROP DOMAIN outbox.event_type, outbox.kind;

@@ -11,8 +11,8 @@
 -- Sequences keep them, as these leave no row versions behind.
 CREATE TYPE outbox.floors AS (
     authz timestamptz, temporal timestamptz, "both" timestamptz,
-    incoming bigint,  -- position; 0: looked from the start
-    news     boolean  -- whether anything incoming may be there
+    incoming     bigint,  -- position; 0: looked from the start
+    any_incoming boolean  -- whether anything incoming may be there
 );
 CREATE SEQUENCE outbox.last_look AS bigint MINVALUE 0;  -- microseconds since 1970, as the next four
 CREATE SEQUENCE outbox.next_look AS bigint MINVALUE 0;

@@ -86,7 +86,7 @@ BEGIN
         INSERT INTO outbox.queue AS q (intent_id, position, schedule_id, event_type, consumer)
         VALUES (id, place, schedule_id, 'schedule.' || kind || '.requested',
                 CASE kind WHEN 'create' THEN 'authz' ELSE 'temporal' END)
-        -- A glance at the youngest is enough to tell whether a worker must be told. Looking further, past rows
+        -- A glance at the youngest is enough to see whether a worker must be woken. Looking further, past rows
         -- that are gone and can't be vacuumed yet, would make every producer pay for one open transaction.
         RETURNING EXISTS (SELECT FROM outbox.queue p WHERE p.place = 'incoming'
                              AND p.position < q.position AND p.position > q.position - 100) INTO busy;

@@ -1,4 +1,5 @@
 -- Operating: failed intents are tried again, parked ones ended, repairs asked for.
+-- Locks and plans: README.md beside this file.
 
 -- Replay one intent. A parked step is re-armed; a failed intent is enqueued anew, linked to the first of its
 -- chain and numbered, so that of two operators at once one is refused. Rehearsed, nothing is written.
@@ -57,8 +58,8 @@ BEGIN
          WHERE i.schedule_id = original.schedule_id AND i.position > original.position
            AND (i.kind <> 'repair' OR i.request ? 'adopt')
     ) THEN
-        RETURN QUERY SELECT 'refused', 'a later intent of the lane has overtaken it (force replays it all the same)',
-                            NULL::uuid;
+        RETURN QUERY SELECT 'refused',
+                            'a later intent of the lane has overtaken it (force replays it all the same)', NULL::uuid;
         RETURN;
     END IF;
     IF rehearsed THEN
@@ -88,7 +89,8 @@ BEGIN
         RETURN;
     END;
     NOTIFY outbox_work;
-    RETURN QUERY SELECT 'reenqueued', format('%s of %s is asked for again', original.kind, original.schedule_id), latest;
+    RETURN QUERY SELECT 'reenqueued', format('%s of %s is asked for again', original.kind, original.schedule_id),
+                        latest;
 END;
 $$;
 
@@ -127,7 +129,7 @@ BEGIN
     UPDATE outbox.queue q
        SET state = CASE WHEN q.unknown_until > moment THEN 'holding' ELSE 'ready' END,
            due_at = greatest(moment, q.unknown_until),
-           -- Elsewhere a look tells whether the effect stands; if not, the discard is what the intent ends with.
+           -- Elsewhere a look shows whether the effect stands; if not, the discard is what the intent ends with.
            looking = step.event_type <> 'schedule.create.requested',
            cause_code = 'discarded', cause_message = why, strikes = 0, attempts = 0, patience = 0
      WHERE q.intent_id = intent;

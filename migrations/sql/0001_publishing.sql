@@ -1,5 +1,18 @@
--- Publishing: events that other systems are to be told of.
+-- Publishing: events go out to other systems, and off the list of those that are still to go.
 -- Locks and plans: README.md beside this file.
+
+-- The turn of these intents has come: the requests of those that were chosen for the first time are to be published
+-- now, in the order of the lane.
+CREATE FUNCTION outbox.publish_requests(chosen uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO outbox.publications (event_id, intent_id)
+    SELECT e.id, e.intent_id FROM outbox.queue q
+      JOIN outbox.events e ON e.intent_id = ANY (ARRAY[q.intent_id]) AND e.type = q.event_type
+     WHERE q.intent_id = ANY (chosen) AND q.lease_number = 1;
+END;
+$$;
 
 -- The next events to publish, in order; none while another publisher is at it, which lasts until the caller's
 -- transaction ends. A publisher that stalls in it is cut off, so that another can go on.

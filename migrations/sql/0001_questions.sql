@@ -1,4 +1,34 @@
--- What workers ask of the ledger.
+-- Questions: what workers ask of the ledger.
+-- Locks and plans: README.md beside this file.
+
+-- What a worker needs to know of steps.
+CREATE FUNCTION outbox.steps(intents uuid[])
+RETURNS TABLE (
+    intent_id uuid, schedule_id text, kind text, event_type text, lease_number bigint, attempt integer,
+    strikes integer, unknown boolean, cause_code text, cause_message text, looking boolean,
+    patience float8, request jsonb, creator jsonb, trace jsonb, live_intent uuid,
+    live_adopted boolean)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT q.intent_id, q.schedule_id, i.kind::text, q.event_type::text, q.lease_number, q.attempts, q.strikes,
+           q.unknown_until IS NOT NULL, q.cause_code, q.cause_message, q.looking, q.patience,
+           asked.request, asked.creator, i.trace, l.live_intent,
+           EXISTS (SELECT FROM outbox.intents a WHERE a.id = ANY (ARRAY[l.live_intent]) AND a.kind = 'repair')
+      FROM outbox.queue q
+      JOIN outbox.intents i ON i.id = ANY (ARRAY[q.intent_id])
+      LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[q.schedule_id])
+      -- A repair brings about what the live intent asked for; where none is, it is made in the last one's name.
+      -- An adoption has a request of its own.
+      JOIN outbox.intents asked ON asked.id = ANY (ARRAY[CASE
+           WHEN i.kind = 'repair' AND NOT i.request ? 'adopt' THEN coalesce(
+               l.live_intent,
+               (SELECT last.id FROM outbox.intents last
+                 WHERE last.schedule_id = i.schedule_id AND last.kind <> 'repair'
+                 ORDER BY last.position DESC LIMIT 1),
+               i.id)
+           ELSE i.id END])
+     WHERE q.intent_id = ANY (intents);
+END;
 
 -- What a stamp found on a schedule is: the lane's live one, an ended intent of the lane (debris), or foreign.
 CREATE FUNCTION outbox.standing(schedule text, stamp text) RETURNS text

@@ -1,4 +1,5 @@
--- What operators and waiting producers read. Statuses are derived here, in one place.
+-- Reads: what operators and waiting producers ask for. Statuses are derived here, in one place.
+-- Locks and plans: README.md beside this file.
 
 CREATE VIEW outbox.intent_status AS
 SELECT i.id, i.schedule_id, i.kind, i.created_at, i.position, i.replays, i.replay_number,
@@ -137,11 +138,14 @@ BEGIN
     UNION ALL
     SELECT o.of, o.n, o.n > bound, (SELECT c.reltuples::float8 FROM pg_class c WHERE c.oid = o.index)
       FROM (VALUES
-        ('incoming', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'incoming' LIMIT bound + 1) AS x),
+        ('incoming',
+         (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'incoming' LIMIT bound + 1) AS x),
          'outbox.queue_incoming'::regclass),
-        ('behind', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'behind' LIMIT bound + 1) AS x),
+        ('behind',
+         (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'behind' LIMIT bound + 1) AS x),
          'outbox.queue_behind'::regclass),
-        ('deferred', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'deferred' LIMIT bound + 1) AS x),
+        ('deferred',
+         (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'deferred' LIMIT bound + 1) AS x),
          'outbox.queue_deferred'::regclass),
         ('parked', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.state = 'parked' LIMIT bound + 1) AS x),
          'outbox.queue_parked'::regclass),

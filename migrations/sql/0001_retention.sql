@@ -2,10 +2,11 @@
 --
 -- In between, the caller removes from SpiceDB the marks of the intents that go: whatever happens to it on the
 -- way, an intent's row is there for as long as its mark.
+-- Locks and plans: README.md beside this file.
 
 -- Of these intents, those that may go: they ended before, and nothing needs them. Kept are those with an event
 -- that is still to be published, the intent of a live stamp, and every intent of a lane that has something unsettled
--- or whose late writes may still land: the stamps of the lane tell its debris, and a replay is linked to the first of
+-- or whose late writes may still land: by its stamps a lane's debris is known, and a replay is linked to the first of
 -- its chain.
 CREATE FUNCTION outbox.prunable_of(intents uuid[], older_than timestamptz) RETURNS SETOF uuid
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off

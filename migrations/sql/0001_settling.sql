@@ -8,7 +8,7 @@
 -- verify_again_seconds: an intent that ends with an attempt that got no answer is followed by two repairs of
 -- its lane: as soon as that attempt can't land any more, if the bound holds, and once more so much later. A repair
 -- is followed by the second alone: with two each, repairs through a store that answers every other time would breed.
--- wake: tell idle workers, as the next steps may be for others than the caller.
+-- wake: notify idle workers, as the next steps may be for others than the caller.
 CREATE FUNCTION outbox.settle(
     settlements jsonb, late_write_seconds float8, verify_again_seconds float8, wake boolean)
 RETURNS TABLE (intent_id uuid, lease_number bigint)
@@ -156,7 +156,7 @@ BEGIN
     -- 4. Breakers open and close.
     PERFORM outbox.settle_breakers(settlements, moment);
 
-    -- 5. Who waits is told.
+    -- 5. Whoever waits to hear is notified.
     SELECT bool_or(s.terminal OR s.action = 'park') INTO notifies
       FROM jsonb_to_recordset(settlements) AS s (terminal boolean, action text);
     -- Whoever waits for a result holds this lock shared: no waiter, no notification.

@@ -5,6 +5,7 @@
 --
 -- Schedule ids are in the order of their bytes, whatever the database's collation is: `audit` merges them with
 -- what the stores hold, and comparing them costs less.
+-- Locks and plans: README.md beside this file.
 
 -- What a column may say stands in a domain: Postgres keeps a domain's check ready, but reads a table's from its
 -- catalogue anew for every statement, which costs a producer of single rows more than writing them.

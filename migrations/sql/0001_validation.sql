@@ -2,6 +2,7 @@
 --
 -- The small functions are single expressions no more volatile than what is in them, so that the planner puts
 -- them in place of their calls. None of them raises, whatever JSON it is given.
+-- Locks and plans: README.md beside this file.
 
 CREATE FUNCTION outbox.type_of(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN coalesce(jsonb_typeof(value), 'null');
@@ -139,7 +140,7 @@ RETURN CASE
     END;
 
 -- Whether a request is plainly good: a create of the common shape, all its texts short and printable. One jsonpath
--- tells, at a fraction of the price of request_error, which judges what is not. As text it is larger than as jsonb,
+-- says so, at a fraction of the price of request_error, which judges what is not. As text it is larger than as jsonb,
 -- by escapes and exponents, but not fifty times as large.
 CREATE FUNCTION outbox.is_plain(r jsonb, max_bytes integer) RETURNS boolean LANGUAGE sql STABLE
 RETURN CASE WHEN jsonb_typeof(r) = 'object' THEN

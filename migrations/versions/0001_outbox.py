@@ -18,6 +18,7 @@ PARTS = (
     "intake",
     "floors",
     "breakers",
+    "room",
     "claiming",
     "settling",
     "questions",
