@@ -27,6 +27,8 @@ DECLARE
     claimed  uuid[];
     batched  record;
     floors   outbox.floors;
+    last_due timestamptz;  -- of the head that was lifted last
+    lifted   boolean := false;  -- whether this claim lifts any
     probing  boolean;  -- whether some breaker is open
 BEGIN
     -- 1. Claims exclude each other.
@@ -88,10 +90,12 @@ BEGIN
     --    The head's row is locked against deletion meanwhile, so that the settle that ends the head comes after
     --    the mark and sees the follower that it must promote. A lane whose head is being settled right now is
     --    left for the next claim.
+    last_due := least(moment, outbox.last_placed());
     WHILE floors.any_incoming AND marked < most_marked AND (SELECT sum(room) FROM unnest(rooms) AS room) > 0 LOOP
         batch := least(most_marked - marked, greatest(64, 2 * (SELECT sum(room) FROM unnest(rooms) AS room)));
         WITH incoming AS MATERIALIZED (
-            SELECT q.intent_id, q.schedule_id, q.consumer, q.position,
+            SELECT q.intent_id, q.schedule_id, q.consumer, q.position, q.due_at,
+                   row_number() OVER (ORDER BY q.position) AS number,
                    (SELECT h.intent_id FROM outbox.queue h
                      WHERE h.place = 'head' AND h.schedule_id = q.schedule_id) AS head
               FROM outbox.queue q
@@ -115,7 +119,8 @@ BEGIN
                                AND w.place = a_newcomer)
                    END
         ), placed AS (
-            SELECT r.intent_id, r.heads, l.hold_until,
+            SELECT r.intent_id, r.heads, r.due_at, l.hold_until,
+                   last_due + r.number * interval '1 microsecond' AS next_due,
                    r.heads AND coalesce(l.hold_until <= moment, true)
                    AND row_number() OVER (
                        PARTITION BY r.consumer, r.heads AND coalesce(l.hold_until <= moment, true)
@@ -135,10 +140,8 @@ BEGIN
                    deadline = CASE WHEN p.leases AND taken
                        THEN moment + make_interval(secs => step_timeout_seconds) END,
                    due_at = CASE WHEN p.leases THEN moment + make_interval(secs => lease_seconds)
-                                 -- Not below the floor, where no claim looks; the oldest first there, too.
-                                 WHEN p.heads THEN greatest(q.due_at, p.hold_until, least(moment,
-                                     outbox.floor_of(floors, q.consumer)
-                                     + (q.position - floors.incoming) * interval '1 microsecond'))
+                                 -- Neither below a floor, where no claim looks, nor before what was placed earlier.
+                                 WHEN p.heads THEN greatest(q.due_at, p.next_due, p.hold_until)
                                  ELSE q.due_at END
               FROM placed p WHERE q.intent_id = ANY (ARRAY[p.intent_id])
             RETURNING q.intent_id, q.consumer, p.leases
@@ -146,6 +149,8 @@ BEGIN
         SELECT (SELECT count(*)::integer FROM incoming) AS seen,
                (SELECT max(i.position) FROM incoming i) AS last,
                (SELECT coalesce(array_agg(w.intent_id), '{}') FROM written w WHERE w.leases) AS leased,
+               (SELECT max(p.next_due) FROM placed p
+                 WHERE p.heads AND NOT p.leases AND p.next_due > p.due_at) AS last_due,
                (SELECT array_agg(
                     r.room - (SELECT count(*)::integer FROM written w
                                WHERE w.leases AND w.consumer = r.consumer)
@@ -156,8 +161,15 @@ BEGIN
         rooms := batched.rooms;
         marked := marked + batched.seen;
         after := batched.last;
+        IF batched.last_due IS NOT NULL THEN
+            lifted := true;
+            last_due := batched.last_due;
+        END IF;
         EXIT WHEN batched.seen < batch;
     END LOOP;
+    IF lifted THEN
+        PERFORM setval('outbox.placed_due', (extract(epoch FROM last_due) * 1000000)::bigint);
+    END IF;
     IF marked >= most_marked THEN
         NOTIFY outbox_work;  -- there is more to look at
     END IF;

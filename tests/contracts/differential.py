@@ -24,6 +24,7 @@ from outbox.store.engine import async_engine
 from outbox.store.work import Timing, WorkStore
 from tests.simulation.ledger.postgres import MemoryPostgres
 from tests.simulation.ledger.tables import Entry, Intent, Row
+from tests.store.floors import long_look
 
 TIMING = Timing(lease=305.0, step_timeout=105.0, late_write=75.0, verify_again=1005.0)
 _POLICY = RetryPolicy(max_strikes=3)
@@ -65,9 +66,11 @@ class Mix:
 
 _MIXES = (Mix(), Mix(operates=0.3, parks=0.25), Mix(operates=0.3, prunes=0.7, trouble=0.1))
 PARKED, REPLAYED, DISCARDED, CLAIMED, LATE = "parked", "replayed", "discarded", "claimed", "late"
+EARLY, LATE_COMMIT, COMMITTED, PLACED, ONE = "early", "late commit", "committed", "placed", "one"
 SET, CLEAR = Done("token", live=Live.SET), Done("token", live=Live.CLEAR)
 # What chance brings about seldom, played before it has its turn: seconds pass, somebody enqueues, a step is
-# claimed and comes out so or is parked, an operator sees to it; or it is claimed, and settled late.
+# claimed and comes out so or is parked, an operator sees to it; or it is claimed, and settled late. In the
+# last two a look takes long, heads are placed without room, early and late ones, and claimed one by one.
 _SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
     (Kind.CREATE, LOST, 20.0, REFUSED, 20.0, Done("token"), 200.0, Done("token")),
     (Kind.CREATE, LOST, 20.0, PARKED, REPLAYED, 20.0, Done("token"), 200.0, Done("token")),
@@ -77,6 +80,8 @@ _SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
     (Kind.CREATE, Transient(ErrorCode.UNREACHABLE, "away"), 20.0, Done("token"), SET),
     (Kind.CREATE, Done("token"), SET, Kind.DELETE, CLEAR, LOST, 20.0, PARKED, REPLAYED, 200.0, Done("token")),
     (Kind.CREATE, Done("token"), LOST, 20.0, SET, Kind.DELETE, 20.0, CLEAR, 200.0, CLEAR, Done("token")),
+    (EARLY, LATE_COMMIT, 20.0, "long", PLACED, COMMITTED, PLACED, ONE, ONE, ONE),
+    (EARLY, LATE_COMMIT, 20.0, "set back", PLACED, COMMITTED, PLACED, ONE, "slept", ONE, ONE),
 )
 _SHIFT = """
     UPDATE outbox.queue SET due_at = due_at - {by}, deadline = deadline - {by},
@@ -86,8 +91,9 @@ _SHIFT = """
     UPDATE outbox.budgets SET at = at - {by};
     UPDATE outbox.events SET at = at - {by};
     UPDATE outbox.intents SET created_at = created_at - {by};
-    -- Where a claim has noted where to look from, that was before the shift.
-    SELECT setval('outbox.next_look', 0);
+    SELECT setval(f, greatest(0, pg_sequence_last_value(f) - (extract(epoch FROM {by}) * 1000000)::bigint))
+      FROM unnest('{{outbox.last_look,outbox.next_look,outbox.floor_authz,outbox.floor_temporal,
+                    outbox.floor_both,outbox.placed_due}}'::regclass[]) AS f;
 """
 _SHIFT_OWN = """
     UPDATE outbox.queue SET due_at = due_at - {by} WHERE intent_id = ANY ('{{{own}}}');
@@ -120,11 +126,21 @@ _EVENTS = "SELECT intent_id, type, lease_number, error_code FROM outbox.events O
 _ATTEMPTS = (
     "SELECT intent_id, event_type, lease_number, error_code FROM outbox.attempts ORDER BY intent_id, id"
 )
+_LAST_LOOK = "SELECT pg_sequence_last_value('outbox.last_look') AS at"
 _TABLES = (_QUEUE, _LANE_ROWS, _BREAKERS, _INTENTS, _EVENTS, _ATTEMPTS)
 _EMPTY = """
     TRUNCATE outbox.intents, outbox.events, outbox.attempts, outbox.queue, outbox.lanes, outbox.breakers,
-             outbox.budgets RESTART IDENTITY
+             outbox.budgets RESTART IDENTITY;
+    SELECT setval('outbox.last_look', 0), setval('outbox.next_look', 0), setval('outbox.placed_due', 0);
 """
+# Why claims look where they do: the last look from the start took long, just now or some time ago. Or it was
+# none that this clock can have timed: its floors are above all that is there, and must not be believed.
+_LOOKS = {
+    "long": (0.0, long_look()),
+    "long ago": (30.0, long_look(ago=30.0)),
+    "set back": (-3600.0, long_look(ago=-3600.0, incoming="1000000", above_all=True)),
+    "slept": (400.0, long_look(ago=400.0, lasts=7200.0, incoming="1000000", above_all=True)),
+}
 
 
 class Differ(AssertionError):  # noqa: N818 - a finding
@@ -187,19 +203,36 @@ class Pair:
             self._pass(act)
         elif isinstance(act, Kind):
             self._enqueue_all([Entry(_LANES[0], act)])
-        elif act == REPLAYED:
-            self._replay(max(self.memory.intents), forced=False)
-        elif act == DISCARDED:
-            self._discard(max(self.memory.intents))
-        elif act == LATE:
-            await self._settle_all([_settled(self._leased[0], Done("token"))])
+        elif isinstance(act, str) and act != PARKED:
+            await self._play_named(act)
         else:
             claimed = await self._claim_all(dict.fromkeys(Consumer, 100))
-            if act == CLAIMED:
-                return
             await self._settle_all(
                 [_parked(one) if isinstance(act, str) else _settled(one, act) for one in claimed]
             )
+
+    async def _play_named(self, act: str) -> None:
+        match act:
+            case "early":
+                self._enqueue_all([Entry(lane, Kind.CREATE) for lane in _LANES[:2]])
+            case "late commit":
+                self._enqueue_all([Entry(_LANES[2], Kind.CREATE)], late=True)
+            case "committed":
+                self._commit_late(rolled_back=False)
+            case "claimed":
+                await self._claim_all(dict.fromkeys(Consumer, 100))
+            case "placed":
+                await self._claim_all({Consumer.TEMPORAL: 1})
+            case "one":
+                await self._claim_all({Consumer.AUTHZ: 1})
+            case "late":
+                await self._settle_all([_settled(self._leased[0], Done("token"))])
+            case "replayed":
+                self._replay(max(self.memory.intents), forced=False)
+            case "discarded":
+                self._discard(max(self.memory.intents))
+            case _:
+                self._look(act)
 
     def _pass(self, seconds: float) -> None:
         self.did.append(f"{seconds:.0f} s pass")
@@ -218,7 +251,7 @@ class Pair:
         if choice < 0.2:
             self._enqueue()
         elif choice < 0.25:
-            self._commit_late()
+            self._commit_late(rolled_back=self._dice.random() < 0.3)
         elif choice < 0.3:
             await self._claim()
         elif choice < 0.4:
@@ -250,11 +283,10 @@ class Pair:
         else:
             self.memory.commit(intents)
 
-    def _commit_late(self) -> None:
+    def _commit_late(self, *, rolled_back: bool) -> None:
         if not self._open:
             return
         connection, intents = self._open.pop(0)
-        rolled_back = self._dice.random() < 0.3
         self.did.append("roll back" if rolled_back else "commit late")
         if rolled_back:
             connection.rollback()
@@ -271,11 +303,22 @@ class Pair:
         limits = dict.fromkeys(serves, most)
         if any(self._is_a_toss(consumer, most) for consumer in serves):
             return []
+        if self._dice.random() < 0.3:
+            self._look(self._dice.choice(list(_LOOKS)))
         return await self._claim_all(limits)
+
+    def _look(self, how: str) -> None:
+        self.did.append(f"look: {how}")
+        ago, statement = _LOOKS[how]
+        self._sql.execute(statement.encode())
+        self.memory.look_took_long(self._now() - ago)
 
     async def _claim_all(self, limits: dict[Consumer, int]) -> list[Dispatch]:
         self.did.append(f"claim {[(one.value, most) for one, most in limits.items()]}")
+        before = self._call(_LAST_LOOK)
         real = await self._store.claim(limits)
+        if self._call(_LAST_LOOK) != before:
+            self.memory.look_took_long(self._now())  # as it may on a busy machine
         memory = self.memory.claim(limits, 0.0)
         self._adopt()
         _equal("claimed", _by_id(real), _by_id(memory))

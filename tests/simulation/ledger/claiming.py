@@ -6,7 +6,7 @@ from uuid import UUID
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Creator, Dispatch
 from outbox.flow.table import Consumer, Kind
-from tests.simulation.ledger.tables import Event, Intent, Row, Tables, latest
+from tests.simulation.ledger.tables import FOREVER, Event, Intent, Row, Tables, latest
 
 
 class Claiming(Tables):
@@ -81,6 +81,7 @@ class Claiming(Tables):
         busy = {row.schedule_id for row in self.queue.values() if row.place == "head"}
         incoming = [row for row in self.queue.values() if row.place == "incoming"]
         claimed = []
+        last_due = min(moment, self.placed_due)
         for row in sorted(incoming, key=lambda row: row.position):
             if row.schedule_id in busy:
                 row.place = "behind"
@@ -94,8 +95,16 @@ class Claiming(Tables):
                 claimed.append(row)
                 continue
             row.state = "holding" if hold_until is not None and hold_until > moment else "ready"
+            if row.due_at < last_due + 1e-6:
+                # Not before what was lifted before it.
+                row.due_at = self.placed_due = last_due = last_due + 1e-6
             row.due_at = latest(row.due_at, hold_until)
         return claimed
+
+    def look_took_long(self, moment: float) -> None:
+        """What is placed without room from now on is due a second before that look, or later."""
+        is_past = self.placed_due <= self._clock()
+        self.placed_due = max(moment - 1.0, self.placed_due if is_past else -FOREVER)
 
     def _hold_until(self, schedule_id: str) -> float | None:
         lane = self.lanes.get(schedule_id)

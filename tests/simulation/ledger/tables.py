@@ -140,6 +140,8 @@ class Tables:
         self.lanes: dict[str, Lane] = {}
         self.breakers: dict[Consumer, Breaker] = {}
         self.budgets: dict[Consumer, tuple[float, float]] = {}
+        # When the head is due that was lifted last. Nothing is, unless a comparison with the SQL asks for it.
+        self.placed_due = -FOREVER
         self.on_work: Callable[[], None] = lambda: None
 
     # Producers.
