@@ -14,22 +14,19 @@ BEGIN
 END;
 $$;
 
--- The next events to publish, in order; none while another publisher is at it, which lasts until the caller's
--- transaction ends. A publisher that stalls in it is cut off, so that another can go on.
+-- The next events to publish, in order: for the publisher whose turn it is. It holds the lock (7304564, 4) in another
+-- transaction. In the same one, no table that is read here could be altered until the broker has answered.
 CREATE FUNCTION outbox.unpublished(most integer)
 RETURNS TABLE (
     id bigint, event_id bigint, intent_id uuid, schedule_id text, kind text, type text, at timestamptz,
     consumer text, attempt integer, error_code text, error_message text)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
 #variable_conflict use_column
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(7304564, 4) THEN
-        RETURN;
-    END IF;
     RETURN QUERY
     SELECT p.id, e.id, e.intent_id, e.schedule_id, i.kind::text, e.type::text, e.at, e.consumer::text, e.attempt,
            e.error_code, e.error_message
@@ -40,7 +37,8 @@ BEGIN
 END;
 $$;
 
--- Take what has been published off the list. In a transaction of its own: that which holds the lock writes nothing.
+-- Take what has been published off the list, in a transaction of its own. It asks nobody whose turn it is: what the
+-- broker has acknowledged has been published, though its publisher was cut off meanwhile.
 CREATE FUNCTION outbox.published(ids bigint[]) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

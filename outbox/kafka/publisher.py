@@ -23,6 +23,9 @@ class Publisher:
     Of many publishers one is at work at a time. An event goes out when all before it in its lane have been
     acknowledged: so even where one fails or times out, none overtakes it.
 
+    A publisher that stalls is cut off, and another goes on. What the first was sending then may arrive once
+    more, after later events of its lane; its id says that it is the same.
+
     Attributes:
         published: how many records were acknowledged.
     """

@@ -21,6 +21,8 @@ _DISPATCH: LiteralString = """
 _RECALL = text("SELECT outbox.recall(CAST(:dispatches AS jsonb))")
 _INSTANCE = text("SELECT id FROM outbox.instance")
 _UNPUBLISHED = text("SELECT * FROM outbox.unpublished(:most)")
+# Of publishers, one has its turn, until its transaction ends: with the process, at the latest.
+_TURN = text("SELECT pg_try_advisory_xact_lock(7304564, 4)")
 # A publisher that stalls is cut off, so that another can go on. As the last statement before the broker is
 # waited for, this ends the one before it, which would keep its snapshot until then.
 _HOLD = text("SET LOCAL idle_in_transaction_session_timeout = '30s'")
@@ -124,18 +126,30 @@ class RelayStore:
     async def publishing(self) -> AsyncIterator["Publishing"]:
         """The next events, which no other publisher hands out until the context is left.
 
-        A transaction is open for as long, which holds nothing but the lock of publishers. It writes nothing,
-        and keeps no snapshot while the broker is waited for: vacuum need not heed it.
+        A transaction is open for as long, which holds the turn of publishers and nothing else. It reads and
+        writes no table, and keeps no snapshot while the broker is waited for: neither vacuum nor anybody who
+        alters a table waits for it.
         """
-        async with transaction(self._engine) as connection:
+        async with transaction(self._engine) as turn:
+            if await turn.scalar(_TURN):
+                await turn.execute(_HOLD)
+                found = await self._unpublished()
+            else:
+                found = []
+            yield Publishing(self._engine, turn, found, full=len(found) == self._flow.batch)
+
+    async def _unpublished(self) -> list["Publication"]:
+        async with self._engine.connect() as connection:
             answer = await connection.execute(_UNPUBLISHED, {"most": self._flow.batch})
-            found = [_publication(dict(row)) for row in answer.mappings()]
-            await connection.execute(_HOLD)
-            yield Publishing(self._engine, connection, found, full=len(found) == self._flow.batch)
+            return [_publication(dict(row)) for row in answer.mappings()]
 
 
 class Publishing:
     """A batch of events in the hands of one publisher.
+
+    A publisher that was cut off, as it stalled, finds out when it marks what it has sent. By then another may
+    have sent that, and later events of the lane too. So an event may come once more after later ones; its id
+    says that it is the same. One that has not come before never comes after later ones.
 
     Attributes:
         events: in order; a lane's in the order of the lane.
@@ -143,10 +157,10 @@ class Publishing:
     """
 
     def __init__(
-        self, engine: AsyncEngine, lock: AsyncConnection, events: list[Publication], *, full: bool
+        self, engine: AsyncEngine, turn: AsyncConnection, events: list[Publication], *, full: bool
     ) -> None:
         self._engine = engine
-        self._lock = lock
+        self._turn = turn
         self.events = events
         self.full = full
 
@@ -154,11 +168,11 @@ class Publishing:
         """Take these off the list: they have been published.
 
         Raises:
-            DBAPIError: among others, that the lock was lost: another publisher may have gone on.
+            DBAPIError: among others, that the turn was lost: another publisher may have gone on.
         """
         async with self._engine.connect() as connection:
             await connection.execute(_PUBLISHED, {"ids": [one.id for one in events]})
-        await self._lock.execute(_HOLD)
+        await self._turn.execute(_HOLD)
 
 
 async def instance(engine: AsyncEngine) -> UUID:
