@@ -19,7 +19,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(slots=True)
 class Intent:
-    """A row of ``outbox.producer.intents``."""
+    """A row of ``outbox.intents``."""
 
     id: UUID
     position: int
