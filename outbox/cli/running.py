@@ -10,7 +10,7 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
@@ -64,9 +64,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         try:
             set_up_logs(verbose=verbose.get())
             if inspect.iscoroutinefunction(function):
-                import asyncio  # noqa: PLC0415 - help and completion run nothing
-
-                asyncio.run(function(*arguments, **options))
+                _run_until_interrupted(function(*arguments, **options))
             else:
                 function(*arguments, **options)
         except typer.Exit:
@@ -79,6 +77,38 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
             _end(*explain(error))
 
     return run
+
+
+def _run_until_interrupted(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run it; the first Ctrl-C cancels it, a second one ends it wherever it is.
+
+    The loop takes the signal between two callbacks. ``asyncio.run`` cancels in the middle of whatever runs,
+    also between a library's look at a future and its answer to it, and that then raises into the log.
+    """
+    import asyncio  # noqa: PLC0415 - help and completion run nothing
+
+    interrupted = False
+
+    async def main() -> None:
+        nonlocal interrupted
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            interrupted = True
+            loop.remove_signal_handler(signal.SIGINT)
+            task.cancel()
+
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGINT, interrupt)
+        await coroutine
+
+    try:
+        asyncio.run(main())
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
+        raise KeyboardInterrupt from None
 
 
 def _nobody_reads() -> bool:

@@ -20,19 +20,22 @@ class Invariant(StrEnum):
     NOT_LOST = "not_lost"
     """What a producer knows to be committed is in the ledger, and every intent begins with its request."""
     ENDS_ONCE = "ends_once"
-    """Every intent ended in one terminal event, is parked with a reason, or waits behind a parked one."""
+    """Every intent has ended with one terminal event, is parked with a reason, or waits behind a parked
+    one."""
     FLOW = "flow"
     """An intent's events follow each other as the flow says, under lease numbers that grow."""
     LANE_ORDER = "lane_order"
-    """A lane's intents were applied one at a time, none before one that was committed before it began."""
+    """A lane's intents were applied one at a time. If A was committed before B was enqueued, A was applied
+    first."""
     LIVE_STAMP = "live_stamp"
-    """The lane remembers as live what its log says is."""
+    """The intent that the lane's row calls live is the one that its log says is live."""
     SCHEDULE = "schedule"
     """Temporal has the live intent's schedule under its stamp, and no other of ours."""
     TUPLES = "tuples"
     """SpiceDB has the live intent's registration and what was granted since, and nothing else."""
     ENDED_MARK = "ended_mark"
-    """What was undone is marked as ended, so that it can't land late; what lives is not."""
+    """Every intent whose registration was removed is marked as ended, so that it can't take effect late. No
+    live intent is marked."""
     FOREIGN = "foreign"
     """What others hold is as it was; a delete takes it only if it carries no stamp."""
 

@@ -340,7 +340,10 @@ class TestRepairs:
 
 def test_the_page_lists_every_invariant() -> None:
     source = inspect.getsource(Invariant)
-    docs = re.findall(r'= "(\w+)"\n\s+"""(.+?)"""', source)
+    docs = [
+        (name, " ".join(text.split()))
+        for name, text in re.findall(r'= "(\w+)"\n\s+"""(.+?)"""', source, re.DOTALL)
+    ]
     rows = Page("docs/testing.md").table("invariant", "what must hold")
     assert [(name, re.sub(r"\[(.+?)\]\(.+?\)", r"\1", text)) for name, text in rows] == docs
     assert len(docs) == len(Invariant)

@@ -73,4 +73,4 @@ def test_every_point_is_passed_somewhere_and_no_other_is() -> None:
 
 
 def test_the_page_lists_every_point() -> None:
-    assert Page("docs/testing.md").table("point", "what is so there") == list(POINTS.items())
+    assert Page("docs/testing.md").table("point", "at that moment") == list(POINTS.items())
