@@ -1,6 +1,5 @@
 """``outbox demo``: the shop window; everything it does lies in ``outbox.demo``."""
 
-import asyncio
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from uuid import uuid4
 import typer
 from rich.console import Console
 
-from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
+from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json, run_until_interrupted
 from outbox.cli.stack import embedded_stack, settings_of, start
 from outbox.demo import summary
 from outbox.demo.story import Ended, Story
@@ -68,7 +67,7 @@ def _play(stack: "Stack", info: "StackInfo", workload: Workload, console: Consol
 
     try:
         with open_view(console, started) as view:
-            return asyncio.run(play(view))
+            return run_until_interrupted(play(view))
     except DemoFailed as error:
         raise CommandError(str(error), Code.FOUND_WRONG) from error
 

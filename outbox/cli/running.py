@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar, cast
 
 import orjson
 import typer
@@ -25,6 +25,8 @@ from outbox.errors import OutboxError, StoreUnusable
 if TYPE_CHECKING:
     from rich.progress import Progress
     from structlog.typing import Processor
+
+T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for programs.")]
 
@@ -64,7 +66,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         try:
             set_up_logs(verbose=verbose.get())
             if inspect.iscoroutinefunction(function):
-                _run_until_interrupted(function(*arguments, **options))
+                run_until_interrupted(function(*arguments, **options))
             else:
                 function(*arguments, **options)
         except typer.Exit:
@@ -79,19 +81,22 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
     return run
 
 
-def _run_until_interrupted(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run it; the first Ctrl-C cancels it, a second one ends it wherever it is.
+def run_until_interrupted(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run it to its result; the first Ctrl-C cancels it, a second one ends it wherever it is.
 
     The loop takes the signal between two callbacks. ``asyncio.run`` cancels in the middle of whatever runs,
     also between a library's look at a future and its answer to it, and that then raises into the log.
+
+    Raises:
+        KeyboardInterrupt: it was cancelled so.
     """
     import asyncio  # noqa: PLC0415 - help and completion run nothing
 
     interrupted = False
 
-    async def main() -> None:
+    async def main() -> T:
         nonlocal interrupted
-        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[T]", asyncio.current_task())
 
         def interrupt() -> None:
             nonlocal interrupted
@@ -101,10 +106,10 @@ def _run_until_interrupted(coroutine: Coroutine[Any, Any, None]) -> None:
 
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGINT, interrupt)
-        await coroutine
+        return await coroutine
 
     try:
-        asyncio.run(main())
+        return asyncio.run(main())
     except asyncio.CancelledError:
         if not interrupted:
             raise

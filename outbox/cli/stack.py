@@ -1,6 +1,5 @@
 """``outbox up`` and ``outbox down``: the embedded stack."""
 
-import asyncio
 import signal
 import threading
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outbox import compose
-from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
+from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json, run_until_interrupted
 
 if TYPE_CHECKING:
     from outbox.settings import Settings
@@ -98,7 +97,7 @@ def start(stack: "Stack", *, kafka: bool = False) -> "StackInfo":
     compose.database.migrate(settings)
     if settings.kafka_bootstrap:
         compose.kafka.create_topics(settings)
-    asyncio.run(compose.schema.apply(settings, lambda _: True))
+    run_until_interrupted(compose.schema.apply(settings, lambda _: True))
     return info
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from uuid import UUID
 
 from consumers.authz.client import Tuple
@@ -10,7 +11,7 @@ from consumers.authz.names import ENDED, INTENT, OWNER, REGISTERED_BY, SCHEDULE
 from consumers.temporal.request import stamp_in
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
-from outbox.flow.table import TERMINALS, EventType, Status
+from outbox.flow.table import TERMINALS, EventType, Kind, Status
 from outbox.testing.checker import check
 from outbox.testing.records import Event, Intent, Ledger, Pending, Scheduled, Stores
 from tests.simulation.ledger.tables import Row
@@ -168,7 +169,8 @@ def _created(world: World, name: str, stamp: str | None) -> None:
 def _deleted(world: World, name: str, stamp: str | None) -> None:
     ground = world.grounds[name]
     if ground.scheduled and stamp == ground.stamp:
-        if not (ground.legacy and _is_at(world, name, EventType.DELETE_REQUESTED)):
+        asked = _is_at(world, name, EventType.DELETE_REQUESTED) or _comes_too_late(world, name)
+        if not (ground.legacy and asked):
             world.violate(f"{name}: a stranger's schedule was deleted")
         ground.scheduled = False
     if stamp is None or world.beyond_bound:
@@ -178,6 +180,13 @@ def _deleted(world: World, name: str, stamp: str | None) -> None:
     comes = head is not None and stamp == str(head.intent_id)
     if comes or (lives and not _is_at(world, name, EventType.DELETE_REQUESTED)):
         world.violate(f"{name}: the schedule of {stamp} was deleted, and nobody asked for it")
+
+
+def _comes_too_late(world: World, name: str) -> bool:
+    """Beyond the bound a delete arrives after its intent has failed, and a legacy can't be brought back."""
+    world.keep_log()
+    asked = {one.kind for one in world.known.values() if one.schedule_id == name}
+    return world.beyond_bound and Kind.DELETE in asked
 
 
 def _is_at(world: World, name: str, event: EventType) -> bool:
@@ -206,7 +215,7 @@ def judge(world: World) -> None:
     found = check(
         _ledger(world),
         _stores(world),
-        before=world.before,
+        before=_before(world),
         granted=granted,
         committed=[str(intent) for intent in world.committed_at],
     )
@@ -219,6 +228,15 @@ def judge(world: World) -> None:
         terminal = TERMINALS.get(event.type)
         if terminal and terminal.status is Status.FAILED and event.error_code not in _DECISIONS:
             world.violate(f"{event.intent_id} failed for {event.error_code}, which is no decision of a store")
+
+
+def _before(world: World) -> Stores | None:
+    """What others had, without the legacies that a call beyond the bound took away after all."""
+    if world.before is None or not world.beyond_bound:
+        return world.before
+    lost = {name for name, ground in world.grounds.items() if ground.legacy and not ground.scheduled}
+    kept = {name: one for name, one in world.before.schedules.items() if name not in lost}
+    return replace(world.before, schedules=kept)
 
 
 def take_stores(world: World) -> Stores:
