@@ -32,7 +32,7 @@ DECLARE
     probing  boolean;  -- whether some breaker is open
 BEGIN
     -- 1. Claims exclude each other.
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    LOCK TABLE outbox.turn_to_claim IN SHARE UPDATE EXCLUSIVE MODE;
     moment := clock_timestamp();
 
     -- 2. Breakers and rates say how much of the caller's room may be used.

@@ -18,7 +18,7 @@ DECLARE
     chosen uuid[];
 BEGIN
     -- Claims exclude each other: what is counted here is still so when more are added to it.
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    LOCK TABLE outbox.turn_to_claim IN SHARE UPDATE EXCLUSIVE MODE;
     SELECT jsonb_object_agg(b.key, greatest(0, least(most, b.value::integer - (
                SELECT count(*) FROM outbox.queue q
                 WHERE q.state = 'dispatched' AND q.consumer = b.key AND q.due_at > clock_timestamp()))))

@@ -14,8 +14,20 @@ BEGIN
 END;
 $$;
 
--- The next events to publish, in order: for the publisher whose turn it is. It holds the lock (7304564, 4) in another
--- transaction. In the same one, no table that is read here could be altered until the broker has answered.
+-- Take the turn to publish, until the transaction ends; false: another publisher has it.
+CREATE FUNCTION outbox.take_turn_to_publish() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    LOCK TABLE outbox.turn_to_publish IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END;
+$$;
+
+-- The next events to publish, in order: for the publisher whose turn it is. It has its turn in another transaction.
+-- In the same one, no table that is read here could be altered until the broker has answered.
 CREATE FUNCTION outbox.unpublished(most integer)
 RETURNS TABLE (
     id bigint, event_id bigint, intent_id uuid, schedule_id text, kind text, type text, at timestamptz,

@@ -33,6 +33,31 @@ BEGIN ATOMIC
       FROM outbox.intent_status s WHERE s.id = intent;
 END;
 
+-- Until when somebody waits for results, in microseconds since 1970: settles tell of them until then. A sequence, as it
+-- leaves no row versions behind; unlogged, as after a crash nobody waits any more.
+CREATE UNLOGGED SEQUENCE outbox.awaited_until AS bigint MINVALUE 0;
+
+CREATE FUNCTION outbox.somebody_waits(moment timestamptz) RETURNS boolean LANGUAGE sql VOLATILE
+RETURN coalesce(pg_sequence_last_value('outbox.awaited_until') > extract(epoch FROM moment) * 1000000, false);
+
+-- The same, for a producer that asks every second or so until the intent has ended: meanwhile settles tell of results.
+CREATE FUNCTION outbox.awaited_result(intent uuid)
+RETURNS TABLE (status text, event_type text, error_code text, error_message text, zed_token text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    moment CONSTANT timestamptz := clock_timestamp();
+BEGIN
+    FOR status, event_type, error_code, error_message, zed_token IN SELECT * FROM outbox.intent_result(intent) LOOP
+        IF status = 'pending' AND NOT outbox.somebody_waits(moment + interval '3 seconds') THEN
+            PERFORM setval('outbox.awaited_until', (extract(epoch FROM moment) * 1000000)::bigint + 6000000);
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END;
+$$;
+
 -- The first id that `outbox.uuid7` may give at that time: ids are in the order of their time.
 CREATE FUNCTION outbox.first_id(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE
 RETURN (lpad(to_hex(greatest(0, floor(extract(epoch FROM at) * 1000))::bigint), 12, '0') || repeat('0', 20))::uuid;

@@ -159,8 +159,7 @@ BEGIN
     -- 5. Whoever waits to hear is notified.
     SELECT bool_or(s.terminal OR s.action = 'park') INTO notifies
       FROM jsonb_to_recordset(settlements) AS s (terminal boolean, action text);
-    -- Whoever waits for a result holds this lock shared: no waiter, no notification.
-    IF notifies AND NOT pg_try_advisory_xact_lock(7304564, 2) THEN
+    IF notifies AND outbox.somebody_waits(moment) THEN
         NOTIFY outbox_settled;
     END IF;
     IF wake THEN

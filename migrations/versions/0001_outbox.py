@@ -14,6 +14,7 @@ SQL = Path(__file__).parent.parent / "sql"
 
 PARTS = (
     "tables",
+    "turns",
     "validation",
     "intake",
     "floors",

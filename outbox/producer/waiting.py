@@ -21,9 +21,7 @@ from outbox.store.engine import is_passing, is_passing_state
 CHANNEL = "outbox_settled"
 _FIRST_NAP_SECONDS = 0.05
 _LONGEST_NAP_SECONDS = 1.0
-_RESULT = "SELECT status, event_type, error_code, error_message, zed_token FROM outbox.intent_result"
-# Held for as long as somebody waits: a settle that could have the lock for itself notifies nobody.
-_SUBSCRIBE = f"LISTEN {CHANNEL}; SELECT pg_advisory_lock_shared(7304564, 2)"
+_RESULT = "SELECT status, event_type, error_code, error_message, zed_token FROM outbox.awaited_result"
 
 
 class UnknownIntent(OutboxError, LookupError):  # noqa: N818 - named as LookupError's own are
@@ -130,7 +128,7 @@ async def _line(engine_or_url: AsyncEngine | str) -> AsyncIterator[_Line]:
             try:
                 yield _Psycopg(driver) if isinstance(driver, psycopg.AsyncConnection) else _Asyncpg(driver)
             finally:
-                # Its subscription and lock must not go back to the pool.
+                # Its subscription must not go back to the pool.
                 await driver.close()
                 await pooled.invalidate()
     else:
@@ -147,7 +145,7 @@ class _Psycopg:
             return await cursor.fetchone()
 
     async def subscribe(self) -> None:
-        await self._connection.execute(_SUBSCRIBE)
+        await self._connection.execute(f"LISTEN {CHANNEL}".encode())
 
     async def nap(self, seconds: float) -> None:
         async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
@@ -165,7 +163,6 @@ class _Asyncpg:
 
     async def subscribe(self) -> None:
         await self._connection.add_listener(CHANNEL, lambda *_: self._told.set())
-        await self._connection.execute(_SUBSCRIBE)
 
     async def nap(self, seconds: float) -> None:
         try:

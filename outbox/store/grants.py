@@ -17,7 +17,7 @@ GRANT USAGE ON SCHEMA outbox TO outbox_producer, outbox_worker, outbox_operator;
 
 -- Producers may enqueue, and wait for what became of it.
 GRANT EXECUTE ON FUNCTION outbox.enqueue(jsonb), outbox.enqueue_many(jsonb) TO outbox_producer;
-GRANT EXECUTE ON FUNCTION outbox.intent_result(uuid) TO outbox_producer;
+GRANT EXECUTE ON FUNCTION outbox.intent_result(uuid), outbox.awaited_result(uuid) TO outbox_producer;
 
 -- Workers may claim and settle, and ask what they need to know for that.
 GRANT EXECUTE ON FUNCTION
@@ -35,7 +35,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
     outbox.dispatch(jsonb, integer, jsonb, double precision, double precision), outbox.recall(jsonb),
     outbox.take(jsonb, double precision, double precision), outbox.dispatched(jsonb),
-    outbox.unpublished(integer), outbox.published(bigint[])
+    outbox.take_turn_to_publish(), outbox.unpublished(integer), outbox.published(bigint[])
     TO outbox_worker;
 GRANT SELECT ON outbox.alembic_version, outbox.instance TO outbox_worker;
 

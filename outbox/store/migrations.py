@@ -11,7 +11,19 @@ from sqlalchemy import Connection, text
 import outbox
 from outbox.store.engine import sync_engine
 
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7304564, 3)")
+# One host at a time: the second waits for the commit of the first, and finds the work done. The table is as
+# Alembic would make it. Whoever made it just now, at the same time, has committed when that is found out.
+_TAKE_TURN = text("""
+    DO $$ BEGIN
+        CREATE SCHEMA IF NOT EXISTS outbox;
+        CREATE TABLE IF NOT EXISTS outbox.alembic_version (
+            version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY
+        );
+    EXCEPTION WHEN unique_violation OR duplicate_schema OR duplicate_table THEN
+        NULL;
+    END $$;
+    LOCK TABLE outbox.alembic_version IN SHARE ROW EXCLUSIVE MODE;
+""")
 _LIMIT = text("UPDATE outbox.limits SET max_request_bytes = :most WHERE max_request_bytes <> :most")
 _PUBLISHES = text("UPDATE outbox.instance SET publishes = :publishes WHERE publishes <> :publishes")
 _VERSIONS = text("SELECT to_regclass('outbox.alembic_version') IS NOT NULL")
@@ -51,9 +63,7 @@ def migrate(
     engine = sync_engine(database_url)
     try:
         with engine.begin() as connection:
-            # Held until the commit: the second of two hosts finds the work done.
-            connection.execute(_ONE_AT_A_TIME)
-            connection.execute(text("CREATE SCHEMA IF NOT EXISTS outbox"))
+            connection.execute(_TAKE_TURN)
             before = _revision(connection)
             # Revisions are numbered: their order is that of their names.
             down = before is not None and (revision == "base" or revision < before)

@@ -22,7 +22,7 @@ _RECALL = text("SELECT outbox.recall(CAST(:dispatches AS jsonb))")
 _INSTANCE = text("SELECT id FROM outbox.instance")
 _UNPUBLISHED = text("SELECT * FROM outbox.unpublished(:most)")
 # Of publishers, one has its turn, until its transaction ends: with the process, at the latest.
-_TURN = text("SELECT pg_try_advisory_xact_lock(7304564, 4)")
+_TURN = text("SELECT outbox.take_turn_to_publish()")
 # A publisher that stalls is cut off, so that another can go on. As the last statement before the broker is
 # waited for, this ends the one before it, which would keep its snapshot until then.
 _HOLD = text("SET LOCAL idle_in_transaction_session_timeout = '30s'")

@@ -201,7 +201,9 @@ def test_ctrl_c_while_waiting_for_an_outcome_is_one_line_and_130(ledger: Ledger)
         text=True,
     )
     with psycopg.connect(ledger.environment["OUTBOX_DATABASE_URL"], autocommit=True) as connection:
-        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = 7304564 AND objid = 2"
+        waiting = (
+            "SELECT FROM pg_stat_activity WHERE query LIKE '%awaited_result%' AND pid <> pg_backend_pid()"
+        )
         while not connection.execute(waiting).fetchone():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)

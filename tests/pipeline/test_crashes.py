@@ -162,7 +162,7 @@ async def test_a_worker_cut_off_within_its_claim_blocks_no_other(pipeline: Pipel
     assert url.port
     intent = await pipeline.create()
     async with Relay(url.port) as relay, pipeline.producer() as other:
-        await other.execute("SELECT pg_advisory_xact_lock(7304564, 1)")
+        await other.execute("LOCK TABLE outbox.turn_to_claim IN SHARE UPDATE EXCLUSIVE MODE")
         through = url.set(port=relay.port).render_as_string(hide_password=False)
         async with pipeline.working(database_url=SecretStr(through)):
             await until("the claim to wait", lambda: waits(pipeline, "outbox.claim"))

@@ -1,7 +1,7 @@
 """Waiting: a result for what has ended or is parked, an error that says where the intent stands otherwise."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -13,9 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import outbox
 from outbox import DeleteSchedule, Intent, IntentError, IntentResult, Principal, Status
+from outbox.producer.waiting import _Asyncpg, _Psycopg
 
 KINDS = ["postgresql", "postgresql+psycopg", "engine psycopg", "engine asyncpg"]
-LOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7304564 AND objid = 2"
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND query LIKE '%awaited_result%' AND pid <> pg_backend_pid()
+"""
 END = """
 WITH gone AS (DELETE FROM outbox.queue WHERE intent_id = %(id)s)
 INSERT INTO outbox.events (intent_id, schedule_id, type, consumer, error_code, error_message, zed_token)
@@ -50,38 +54,57 @@ async def end(url: str, intent: Intent, event: str, **more: str) -> None:
         await connection.execute("NOTIFY outbox_settled")
 
 
-async def somebody_waits(url: str) -> None:
-    """Return once a waiter holds its lock."""
+async def waiters(url: str, number: int) -> None:
+    """Return once so many wait."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        while await (await connection.execute(LOCKED)).fetchone() != (1,):
+        while await (await connection.execute(WAITING)).fetchone() != (number,):
             pass
+
+
+@pytest.fixture
+def napping(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when a waiter has subscribed, and naps."""
+    event = asyncio.Event()
+    for line in (_Psycopg, _Asyncpg):
+        monkeypatch.setattr(line, "nap", _told(line.nap, event))
+    return event
+
+
+def _told(nap: Callable[..., Awaitable[None]], event: asyncio.Event) -> Callable[..., Awaitable[None]]:
+    async def told(line: object, seconds: float) -> None:
+        event.set()
+        await nap(line, seconds)
+
+    return told
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_settle_ends_the_wait(shared: str, intent: Intent, kind: str) -> None:
     async with waitable(kind, shared) as where:
         waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=60))
-        await somebody_waits(shared)
+        await waiters(shared, 1)
         await end(shared, intent, "schedule.deleted", token="zed")
         assert await waiting == IntentResult(Status.SUCCEEDED, "schedule.deleted", None, "zed")
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "engine asyncpg"])
 async def test_a_notification_cuts_the_nap_short(
-    shared: str, intent: Intent, kind: str, monkeypatch: pytest.MonkeyPatch
+    shared: str, intent: Intent, kind: str, napping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("outbox.producer.waiting._FIRST_NAP_SECONDS", 600.0)
     async with waitable(kind, shared) as where:
         waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=60))
-        await somebody_waits(shared)
+        await napping.wait()
         await end(shared, intent, "schedule.deleted")
         assert (await waiting).status == "succeeded"
 
 
-async def test_polling_is_enough(shared: str, intent: Intent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outbox.producer.waiting._SUBSCRIBE", "SELECT pg_advisory_lock_shared(7304564, 2)")
+async def test_polling_is_enough(
+    shared: str, intent: Intent, napping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.producer.waiting.CHANNEL", "of_others")
     waiting = asyncio.create_task(outbox.wait(shared, intent.id, timeout=60))
-    await somebody_waits(shared)
+    await napping.wait()
     await end(shared, intent, "schedule.deleted")
     assert (await waiting).status == "succeeded"
 
@@ -131,17 +154,11 @@ async def test_an_unknown_intent(shared: str) -> None:
 async def test_a_cancelled_wait_leaves_nothing_behind(shared: str, intent: Intent, kind: str) -> None:
     async with waitable(kind, shared) as where:
         waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=60))
-        await somebody_waits(shared)
+        await waiters(shared, 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await nobody_waits(shared)
-
-
-async def nobody_waits(url: str) -> None:
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        while await (await connection.execute(LOCKED)).fetchone() != (0,):
-            pass
+        await waiters(shared, 0)
 
 
 async def test_only_engines_and_urls(intent: Intent) -> None:

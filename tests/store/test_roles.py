@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from typing import LiteralString
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from outbox.store.grants import GRANTS
 from outbox.store.migrations import migrate
+from tests.store.roles import connected_as
 
 REQUEST = (
     """'{"agent_id": "a", "name": "n", "workflow_name": "W", "task_queue": "q", "interval_seconds": 60}'"""
@@ -31,27 +30,10 @@ TABLES = (
 
 
 @pytest.fixture
-def database_with_roles(database: str) -> str:
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(GRANTS.encode())
-        connection.execute(GRANTS.encode())  # may be run again
-    return database
-
-
-@pytest.fixture
-def role(request: pytest.FixtureRequest, database_with_roles: str) -> Iterator[psycopg.Connection]:
+def role(request: pytest.FixtureRequest, database: str) -> Iterator[psycopg.Connection]:
     """A connection of a login role that is a member of the asked one and of nothing else."""
-    name = f"login_{uuid4().hex[:8]}"
-    with psycopg.connect(database_with_roles, autocommit=True) as owner:
-        login = sql.Identifier(name)
-        owner.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x' IN ROLE {}").format(
-                login, sql.Identifier(request.param)
-            )
-        )
-        with psycopg.connect(database_with_roles, user=name, password="x", autocommit=True) as connection:
-            yield connection
-        owner.execute(sql.SQL("DROP ROLE {}").format(login))
+    with connected_as(database, request.param) as connection:
+        yield connection
 
 
 def refused(connection: psycopg.Connection, statement: str) -> None:
@@ -68,6 +50,7 @@ def test_a_producer_may_only_enqueue_and_wait(role: psycopg.Connection) -> None:
     allowed(role, f"SELECT * FROM outbox.enqueue({REQUEST}::jsonb)")
     allowed(role, f"SELECT * FROM outbox.enqueue_many(jsonb_build_array({REQUEST}::jsonb))")
     allowed(role, "SELECT * FROM outbox.intent_result(gen_random_uuid())")
+    allowed(role, "SELECT * FROM outbox.awaited_result(gen_random_uuid())")
     for table in TABLES:
         refused(role, f"SELECT * FROM outbox.{table}")
         refused(role, f"DELETE FROM outbox.{table}")
@@ -90,6 +73,7 @@ def test_a_worker_may_only_claim_and_settle(role: psycopg.Connection) -> None:
     allowed(role, "SELECT * FROM outbox.audited_lanes('{a--b}')")
     allowed(role, "SELECT * FROM outbox.lane_of('{}')")
     allowed(role, "SELECT outbox.request_repair('a--b', false)")
+    allowed(role, "SELECT outbox.take_turn_to_publish()")
     refused(role, "SELECT outbox.prune(now(), '{}')")
     for table in TABLES:
         refused(role, f"DELETE FROM outbox.{table}")
@@ -116,19 +100,10 @@ def test_an_operator_may_read_and_enqueue(role: psycopg.Connection) -> None:
     refused(role, SETTLE)
 
 
-def test_what_has_no_role_may_do_nothing(database_with_roles: str) -> None:
-    name = sql.Identifier(f"stranger_{uuid4().hex[:8]}")
-    with psycopg.connect(database_with_roles, autocommit=True) as owner:
-        owner.execute(sql.SQL("CREATE ROLE {}").format(name))
-        owner.execute(sql.SQL("SET ROLE {}").format(name))
-        for statement in (
-            f"SELECT * FROM outbox.enqueue({REQUEST}::jsonb)",
-            CLAIM,
-            "SELECT * FROM outbox.queue",
-        ):
-            refused(owner, statement)
-        owner.execute("RESET ROLE")
-        owner.execute(sql.SQL("DROP ROLE {}").format(name))
+@pytest.mark.parametrize("role", [None], indirect=True)
+def test_what_has_no_role_may_do_nothing(role: psycopg.Connection) -> None:
+    for statement in (f"SELECT * FROM outbox.enqueue({REQUEST}::jsonb)", CLAIM, "SELECT * FROM outbox.queue"):
+        refused(role, statement)
 
 
 def functions(connection: psycopg.Connection, condition: LiteralString) -> set[str]:
@@ -144,5 +119,8 @@ def test_every_function_with_its_owners_rights_pins_its_search_path(database: st
     assert {"enqueue", "enqueue_many", "claim", "settle", "standing", "pending", "intent_result"} <= entrusted
 
 
-def test_a_downgrade_takes_the_grants_along(database_with_roles: str) -> None:
-    assert migrate(database_with_roles, max_request_bytes=1, revision="base") == ("0001", None)
+def test_a_downgrade_takes_the_grants_along(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(GRANTS.encode())
+        connection.execute(GRANTS.encode())  # may be run again
+    assert migrate(database, max_request_bytes=1, revision="base") == ("0001", None)

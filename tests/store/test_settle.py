@@ -316,3 +316,35 @@ async def test_a_batch_settles_many_lanes_in_one_statement(
         "SELECT count(DISTINCT at) AS n FROM outbox.events WHERE type = 'schedule.registered'"
     )
     assert row["n"] == 1
+
+
+async def test_results_are_told_while_somebody_waits_and_else_to_nobody(
+    store: WorkStore, enqueue: Enqueue, query: Query, database: str
+) -> None:
+    async def end() -> None:
+        for _ in ("the schedule", "the registration"):
+            await store.settle([to(await claim_one(store), Done())])
+
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as listener:
+        await listener.execute("LISTEN outbox_settled")
+        await listener.execute("LISTEN told_to_nobody")
+        await enqueue(kind="delete")
+        await end()
+        await query("NOTIFY told_to_nobody")
+        intent = await enqueue(kind="delete")
+        await query("SELECT FROM outbox.awaited_result(%s)", intent)
+        await end()
+        heard = [one.channel async for one in listener.notifies(stop_after=2)]
+    assert heard == ["told_to_nobody", "outbox_settled"]
+
+
+async def test_the_result_of_what_has_ended_is_awaited_by_nobody(enqueue: Enqueue, query: Query) -> None:
+    intent = await enqueue(kind="delete")
+    await query("DELETE FROM outbox.queue")
+    await query(
+        "INSERT INTO outbox.events (intent_id, schedule_id, type) VALUES (%s, 'x', 'schedule.deleted')",
+        intent,
+    )
+    (result,) = await query("SELECT * FROM outbox.awaited_result(%s)", intent)
+    assert result["status"] == "succeeded"
+    assert await query("SELECT outbox.somebody_waits(clock_timestamp()) AS waits") == [{"waits": False}]
