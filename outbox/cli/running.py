@@ -165,6 +165,9 @@ def _database_refusal(error: BaseException | None) -> str:
             return f"the database has no outbox, or an older one: run `outbox migrate` ({reason})"
         case "42501":
             return f"the database role may not do this: see `outbox migrate --print-grants` ({reason})"
+        case "25006":
+            hint = "OUTBOX_DATABASE_URL may name several hosts, with target_session_attrs=read-write"
+            return f"this Postgres is read-only, a standby? {hint} ({reason})"
         case _:
             return f"Postgres refused: {reason}"
 

@@ -14,7 +14,7 @@ from outbox.compose.clients import authz_client, temporal_client
 from outbox.failpoints import reach
 from outbox.settings import Settings
 from outbox.store.continuous_audit import ContinuousAuditStore
-from outbox.store.engine import is_passing, open_engine
+from outbox.store.engine import is_passing, open_engine, why
 from outbox.store.ledger import LedgerStore
 from outbox.store.operate import OperateStore
 from outbox.supervision import keep_running
@@ -77,7 +77,7 @@ async def _go_on(audit: ContinuousAudit, rate: float) -> None:
             if not is_passing(error):
                 error.add_note("see `outbox migrate --print-grants`, or set OUTBOX_AUDIT_RATE_PER_SECOND=0")
                 raise
-            log.info("audit.postponed", reason=type(error.orig).__name__)
+            log.info("audit.postponed", reason=why(error))
         await asyncio.sleep(max(_PAUSE_SECONDS, 1 / rate))
 
 
@@ -85,4 +85,4 @@ async def _start_over(audit: ContinuousAudit) -> None:
     try:
         await audit.start_over()
     except DBAPIError as error:
-        log.info("audit.postponed", reason=type(error.orig).__name__)
+        log.info("audit.postponed", reason=why(error))

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from outbox.failpoints import reach
 from outbox.kafka.cloudevents import record
 from outbox.kafka.producer import Producer
-from outbox.store.engine import is_passing
+from outbox.store.engine import is_passing, why
 from outbox.store.relay import Publication, Publishing, RelayStore
 from outbox.worker.wake import WakeSignal
 
@@ -59,7 +59,7 @@ class Publisher:
             except DBAPIError as error:
                 if not is_passing(error):
                     raise
-                log.warning("publisher.postponed", error=type(error.orig).__name__)
+                log.warning("publisher.postponed", reason=why(error))
                 await self._wake.wait(_AWAY_SECONDS)
                 continue
             if more:

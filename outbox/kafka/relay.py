@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from outbox.kafka.envelope import Envelope, encode
 from outbox.kafka.names import dispatch_topic
 from outbox.kafka.producer import Producer, Record
-from outbox.store.engine import is_passing
+from outbox.store.engine import is_passing, why
 from outbox.store.relay import Dispatched, RelayStore
 from outbox.worker.wake import WakeSignal
 
@@ -67,7 +67,7 @@ class Relay:
             except DBAPIError as error:
                 if not is_passing(error):
                     raise
-                log.warning("relay.postponed", error=type(error.orig).__name__)
+                log.warning("relay.postponed", reason=why(error))
                 await self._wake.wait(_AWAY_SECONDS)
                 continue
             if not sent:

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import tuple_row
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,6 +16,7 @@ from outbox.errors import OutboxError
 from outbox.flow.table import Status
 from outbox.producer.intents import IntentError, IntentResult
 from outbox.store.engine import is_passing, is_passing_state
+from outbox.store.url import conninfo
 
 CHANNEL = "outbox_settled"
 _FIRST_NAP_SECONDS = 0.05
@@ -118,8 +118,8 @@ async def _look(line: _Line, intent_id: UUID) -> IntentResult:
 @asynccontextmanager
 async def _line(engine_or_url: AsyncEngine | str) -> AsyncIterator[_Line]:
     if isinstance(engine_or_url, str):
-        url = make_url(engine_or_url).set(drivername="postgresql").render_as_string(hide_password=False)
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        target = conninfo(engine_or_url, "engine_or_url")
+        async with await psycopg.AsyncConnection.connect(target, autocommit=True) as connection:
             yield _Psycopg(connection)
     elif isinstance(engine_or_url, AsyncEngine):
         async with engine_or_url.connect() as pooled:

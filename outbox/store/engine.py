@@ -8,13 +8,19 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-_TRUSTED_SECONDS = 1.0
+from outbox.store.url import parameters
 
+_TRUSTED_SECONDS = 1.0
+_READ_ONLY = "25006"
+"""A write was refused by a standby, or by a primary that has been demoted."""
+
+_DRIVER = "postgresql+psycopg://"
 _READ_COMMITTED = "READ COMMITTED"
 _CONNECT: dict[str, Any] = {
     "connect_timeout": 10,
@@ -27,23 +33,6 @@ _CONNECT: dict[str, Any] = {
 }
 
 
-def driver_url(url: str) -> URL:
-    """Read a Postgres URL of any spelling as one for psycopg.
-
-    Raises:
-        ValueError: it is no Postgres URL; the message does not repeat it, as it may hold a password.
-    """
-    try:
-        parsed = make_url(url)
-    except Exception as error:
-        raise ValueError(
-            "OUTBOX_DATABASE_URL is not a URL: postgresql://user:password@host/database"
-        ) from error
-    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ValueError(f"OUTBOX_DATABASE_URL names {parsed.get_backend_name()}; it must be postgresql://…")
-    return parsed.set(drivername="postgresql+psycopg")
-
-
 def async_engine(url: str) -> AsyncEngine:
     """An engine for a worker or a command; the caller disposes of it.
 
@@ -51,9 +40,13 @@ def async_engine(url: str) -> AsyncEngine:
     hold up the claims of all others for as long as it lives.
     """
     engine = create_async_engine(
-        driver_url(url), isolation_level="AUTOCOMMIT", pool_reset_on_return=None, connect_args=_CONNECT
+        _DRIVER,
+        isolation_level="AUTOCOMMIT",
+        pool_reset_on_return=None,
+        connect_args=_CONNECT | parameters(url),
     )
     event.listen(engine.sync_engine, "connect", _read_committed)
+    event.listen(engine.sync_engine, "handle_error", _leave_a_standby)
     _ask_after_rest(engine.sync_engine)
     return engine
 
@@ -68,6 +61,12 @@ def _read_committed(connection: Any, _: Any) -> None:
         # The pool forgets a connection that it could not make ready, and would leave it open.
         connection.close()
         raise
+
+
+def _leave_a_standby(context: ExceptionContext) -> None:
+    """Have the pool connect anew, to whichever server can be written to now."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _ask_after_rest(engine: Engine) -> None:
@@ -123,17 +122,18 @@ async def rows(
             cursor = await driver.cursor(row_factory=dict_row).execute(statement, parameters)
             found: list[dict[str, Any]] = await cursor.fetchall()
         except psycopg.Error as error:
-            if driver.closed:
+            lost = driver.closed or error.sqlstate == _READ_ONLY
+            if lost:
                 await pooled.invalidate(error)
             raise DBAPIError.instance(
-                statement, None, error, psycopg.Error, connection_invalidated=driver.closed
+                statement, None, error, psycopg.Error, connection_invalidated=lost
             ) from error
         return found
 
 
 def sync_engine(url: str) -> Engine:
     """An engine for migrations, which Alembic runs synchronously."""
-    return create_engine(driver_url(url), isolation_level=_READ_COMMITTED, connect_args=_CONNECT)
+    return create_engine(_DRIVER, isolation_level=_READ_COMMITTED, connect_args=_CONNECT | parameters(url))
 
 
 def is_passing(error: DBAPIError) -> bool:
@@ -148,4 +148,9 @@ def is_passing(error: DBAPIError) -> bool:
 def is_passing_state(state: str) -> bool:
     """Whether an SQLSTATE says that Postgres is away, restarting or asks to try again."""
     # 08: connection, 40: serialization, 53: resources, 57P: shutdown.
-    return state.startswith(("08", "40", "53", "57P"))
+    return state == _READ_ONLY or state.startswith(("08", "40", "53", "57P"))
+
+
+def why(error: DBAPIError) -> str:
+    """What Postgres or the driver says, in one line for a log."""
+    return next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)

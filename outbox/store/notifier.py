@@ -10,7 +10,7 @@ import structlog
 from psycopg import sql
 
 from outbox.failpoints import reach
-from outbox.store.engine import driver_url
+from outbox.store.url import conninfo
 from outbox.supervision import keep_running
 
 CHANNEL = "outbox_work"
@@ -30,9 +30,7 @@ class Notifier:
     """
 
     def __init__(self, database_url: str) -> None:
-        self._url = (
-            driver_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
-        )
+        self._conninfo = conninfo(database_url)
         self._task: asyncio.Task[None] | None = None
         self.on_wake: Callable[[], None] = lambda: None
 
@@ -66,7 +64,7 @@ class Notifier:
         """Listen until the connection breaks; False if the connection turns out to be deaf."""
         await reach("notifier.before")
         connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, connect_timeout=10, application_name="outbox wake-ups"
+            self._conninfo, autocommit=True, connect_timeout=10, application_name="outbox wake-ups"
         )
         async with connection:
             for channel in (CHANNEL, _PROBE):

@@ -22,7 +22,7 @@ from outbox.flow.dispatch import Cause, Dispatch, Effects
 from outbox.flow.outcome import Done, Outcome, Unknown
 from outbox.flow.settlement import Action, RetryPolicy, Settlement, decide, park
 from outbox.flow.table import Consumer
-from outbox.store.engine import is_passing
+from outbox.store.engine import is_passing, why
 from outbox.worker.settler import Settler, Settles
 from outbox.worker.source import Source
 
@@ -133,7 +133,7 @@ class Worker:
         except DBAPIError as error:
             if not is_passing(error):
                 raise
-            log.warning("take.postponed", error=type(error.orig).__name__)
+            log.warning("take.postponed", reason=why(error))
             await asyncio.sleep(_POSTGRES_AWAY_SECONDS)
             return []
 

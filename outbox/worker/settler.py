@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from outbox import clock
 from outbox.failpoints import reach
 from outbox.flow.settlement import Settlement
-from outbox.store.engine import is_passing
+from outbox.store.engine import is_passing, why
 
 _RETRY_SECONDS = 0.5
 
@@ -69,7 +69,7 @@ class Settler:
             except DBAPIError as error:
                 if not is_passing(error):
                     raise
-                log.warning("settle.postponed", outcomes=len(batch), error=type(error.orig).__name__)
+                log.warning("settle.postponed", outcomes=len(batch), reason=why(error))
                 if clock.monotonic() >= give_up_at:
                     return
                 await asyncio.sleep(_RETRY_SECONDS)

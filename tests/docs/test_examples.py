@@ -14,7 +14,6 @@ import outbox
 from outbox.cli.batch import _read as read_lines
 from outbox.compose.worker import open_worker
 from outbox.stack import StackInfo
-from outbox.store.engine import driver_url
 from tests.conftest import settings_for
 from tests.docs.pages import PAGES, Page
 
@@ -31,7 +30,7 @@ async def test_the_readmes_examples_run(
     stack: StackInfo, spicedb_schema: None, database: str, agent: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del spicedb_schema  # there for its effect
-    engine = create_async_engine(driver_url(database))
+    engine = create_async_engine(database.replace("postgresql://", "postgresql+psycopg://"))
     names: dict[str, Any] = {"engine": engine, "database_url": database}
     async with open_worker(settings_for(stack, database)) as worker:
         working = asyncio.create_task(worker.run())

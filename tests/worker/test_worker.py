@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import psycopg
 import pytest
 import structlog
+from psycopg import sql
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from structlog.testing import capture_logs
 
@@ -18,6 +19,7 @@ from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome, Refused, Transient
 from outbox.flow.table import Consumer, EventType
+from outbox.store.url import parameters
 from outbox.testing import armed
 from outbox.worker.loop import Worker
 from outbox.worker.source import DirectSource
@@ -374,6 +376,29 @@ async def test_it_survives_the_loss_of_all_its_connections(
         )
         worker.stop()
         await running
+
+
+@direct_only
+async def test_it_waits_out_a_read_only_server_and_connects_anew(
+    bench: Bench, enqueue: Enqueue, query: Query, database: str
+) -> None:
+    """As a demoted primary, a standby answers: to whoever connected to it, for as long as it is one."""
+    await enqueue()
+    name = sql.Identifier(parameters(database)["dbname"])
+    with psycopg.connect(database, autocommit=True) as writable, capture_logs() as logs:
+        writable.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        async with bench.worker() as worker:
+            running = asyncio.create_task(worker.run())
+            async with asyncio.timeout(60):
+                while not [one for one in logs if one["event"] == "take.postponed"]:  # noqa: ASYNC110 - a log
+                    await asyncio.sleep(0.01)
+            writable.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+            await running
+    (ended,) = await query("SELECT count(*) AS n FROM outbox.events WHERE type = 'schedule.created'")
+    assert ended == {"n": 1}
+    assert {one["reason"] for one in logs if one["event"] == "take.postponed"} == {
+        "cannot execute UPDATE in a read-only transaction"
+    }
 
 
 async def test_an_outcome_survives_a_settle_that_is_cut_off(
