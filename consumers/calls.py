@@ -102,12 +102,20 @@ async def read_patiently(read: Callable[[Call], Awaitable[T]], *, seconds: float
     raise AssertionError("the last read returns or raises")
 
 
-def one_line(store: str, text: str, *, secret: str = "") -> str:
-    """Make a message of a store's text: one line, bounded, and without the credential we sent."""
+def one_line(store: str, text: str, *, secret: str = "", see: str | None = None) -> str:
+    """Make a message of a store's text: one line, bounded, without the credential we sent.
+
+    Args:
+        store: whose text it is.
+        text: what was said.
+        secret: our credential.
+        see: settings or a command to look at, told at the end.
+    """
     if secret:
         text = text.replace(secret, "***")
     line = " ".join(_BEARER.sub("Bearer ***", text).split())
-    return f"{store}: {line or 'no reason given'}"[:MESSAGE_LIMIT]
+    hint = f" (see {see})" if see else ""
+    return f"{store}: {line or 'no reason given'}"[: MESSAGE_LIMIT - len(hint)] + hint
 
 
 def without_doubt(failure: Failure) -> Failure:

@@ -33,23 +33,30 @@ class Settings(BaseSettings):
 
     database_url: SecretStr = Field(
         SecretStr("postgresql://localhost/postgres"),
-        description="The Postgres that holds the outbox, as postgresql://user:password@host:port/database.",
+        description="The Postgres that holds the outbox, as postgresql://user:password@host:port/database; "
+        "libpq's parameters may follow, as in ?sslmode=verify-full&sslrootcert=/path/ca.pem.",
     )
     spicedb_endpoint: str = Field("localhost:50051", description="SpiceDB's gRPC address, host:port.")
     spicedb_token: SecretStr | None = Field(None, description="SpiceDB's preshared key.")
     spicedb_tls: bool = Field(default=True, description="Whether SpiceDB is spoken to over TLS.")
     spicedb_tls_ca: Path | None = Field(
-        None, description="A file of CA certificates to trust for SpiceDB instead of the system's."
+        None,
+        description="A file of CA certificates to trust for SpiceDB instead of those that come with gRPC.",
     )
     temporal_address: str = Field("localhost:7233", description="The Temporal frontend, host:port.")
     temporal_namespace: str = Field("default", description="The Temporal namespace that holds the schedules.")
     temporal_api_key: SecretStr | None = Field(
         None, description="An API key for Temporal Cloud; turns TLS on."
     )
-    temporal_tls_cert: Path | None = Field(None, description="The client's certificate file, for mTLS.")
-    temporal_tls_key: Path | None = Field(None, description="The client's private key file, for mTLS.")
+    temporal_tls_cert: Path | None = Field(
+        None, description="The client's certificate file, for mTLS; turns TLS on."
+    )
+    temporal_tls_key: Path | None = Field(
+        None, description="The client's private key file, for mTLS; without a passphrase."
+    )
     temporal_tls_ca: Path | None = Field(
-        None, description="A file of CA certificates to trust for Temporal; turns TLS on."
+        None,
+        description="A file of CA certificates to trust for Temporal instead of the system's; turns TLS on.",
     )
     temporal_data_converter: str | None = Field(
         None,
@@ -196,6 +203,17 @@ class Settings(BaseSettings):
                 "OUTBOX_STEP_TIMEOUT_SECONDS must not exceed OUTBOX_LEASE_SECONDS: "
                 "a step would be taken over while its first worker is still at it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_are_used(self) -> Self:
+        if self.spicedb_tls_ca and not self.spicedb_tls:
+            raise ValueError(
+                "OUTBOX_SPICEDB_TLS_CA is set, but OUTBOX_SPICEDB_TLS is off: "
+                "the token would travel in the clear"
+            )
+        if (self.temporal_tls_cert is None) != (self.temporal_tls_key is None):
+            raise ValueError("OUTBOX_TEMPORAL_TLS_CERT and _KEY are set together or not at all")
         return self
 
     @model_validator(mode="after")

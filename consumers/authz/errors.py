@@ -39,6 +39,7 @@ class Rule:
     Attributes:
         reason: the reason in the status's ErrorInfo; any, when None.
         text: matches the status's text; any, when None. With a reason: either of the two.
+        see: the settings or the command that mend it; told with the message.
     """
 
     status: grpc.StatusCode
@@ -47,6 +48,7 @@ class Rule:
     meaning: str
     reason: str | None = None
     text: str | None = None
+    see: str | None = None
 
     def covers(self, status: grpc.StatusCode, reason: str | None, text: str) -> bool:
         """Whether the row is about this answer."""
@@ -78,6 +80,7 @@ RULES: tuple[Rule, ...] = (
         "the schema lacks a definition",
         reason="ERROR_REASON_UNKNOWN_DEFINITION",
         text="object definition .* not found",
+        see="outbox authz-schema check",
     ),
     Rule(
         _S.FAILED_PRECONDITION,
@@ -86,6 +89,7 @@ RULES: tuple[Rule, ...] = (
         "the schema lacks a relation or permission",
         reason="ERROR_REASON_UNKNOWN_RELATION_OR_PERMISSION",
         text="relation/permission .* not found",
+        see="outbox authz-schema check",
     ),
     Rule(
         _S.FAILED_PRECONDITION,
@@ -107,9 +111,27 @@ RULES: tuple[Rule, ...] = (
         ErrorCode.RACED,
         "one of the relationships exists, and the whole write was rolled back",
     ),
-    Rule(_S.UNAUTHENTICATED, Misconfigured, ErrorCode.MISCONFIGURED, "the token is missing or wrong"),
-    Rule(_S.PERMISSION_DENIED, Misconfigured, ErrorCode.MISCONFIGURED, "the token may not do this"),
-    Rule(_S.UNIMPLEMENTED, Misconfigured, ErrorCode.MISCONFIGURED, "the endpoint isn't SpiceDB's v1 API"),
+    Rule(
+        _S.UNAUTHENTICATED,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the token is missing or wrong",
+        see="OUTBOX_SPICEDB_TOKEN",
+    ),
+    Rule(
+        _S.PERMISSION_DENIED,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the token may not do this",
+        see="OUTBOX_SPICEDB_TOKEN",
+    ),
+    Rule(
+        _S.UNIMPLEMENTED,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the endpoint isn't SpiceDB's v1 API",
+        see="OUTBOX_SPICEDB_ENDPOINT",
+    ),
     Rule(
         _S.INVALID_ARGUMENT,
         Misconfigured,
@@ -117,6 +139,7 @@ RULES: tuple[Rule, ...] = (
         "the schema's relation does not take our subjects",
         reason="ERROR_REASON_INVALID_SUBJECT_TYPE",
         text="subjects of type .* are not allowed on relation",
+        see="outbox authz-schema check",
     ),
     Rule(
         _S.INVALID_ARGUMENT,
@@ -125,15 +148,46 @@ RULES: tuple[Rule, ...] = (
         "SpiceDB will not take the relationships as they are",
     ),
     Rule(_S.OUT_OF_RANGE, Refused, ErrorCode.REGISTRATION_REFUSED, "a value is out of range"),
-    Rule(_S.NOT_FOUND, Misconfigured, ErrorCode.MISCONFIGURED, "there is no schema"),
+    Rule(
+        _S.NOT_FOUND,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "there is no schema",
+        see="outbox authz-schema check",
+    ),
     Rule(_S.ABORTED, Transient, ErrorCode.OVERLOADED, "a concurrent write won; rolled back"),
     Rule(_S.RESOURCE_EXHAUSTED, Transient, ErrorCode.OVERLOADED, "the server sheds load; not applied"),
     Rule(
         _S.UNAVAILABLE,
         Misconfigured,
         ErrorCode.MISCONFIGURED,
-        "the TLS handshake failed: TLS is set on one side only, or the certificate is not trusted",
+        "the server speaks no TLS",
+        text="(?i)^failed to connect to all addresses.*wrong_version_number",
+        see="OUTBOX_SPICEDB_TLS",
+    ),
+    Rule(
+        _S.UNAVAILABLE,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "another server answers: its certificate is for another name, or it speaks no HTTP/2",
+        text="(?i)^failed to connect to all addresses.*(hostname verification|alpn)",
+        see="OUTBOX_SPICEDB_ENDPOINT",
+    ),
+    Rule(
+        _S.UNAVAILABLE,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the TLS handshake failed: the server's certificate is not trusted, or has expired",
         text="(?i)^failed to connect to all addresses.*(ssl_error|handshake|certificate)",
+        see="OUTBOX_SPICEDB_TLS_CA",
+    ),
+    Rule(
+        _S.UNAVAILABLE,
+        Transient,
+        ErrorCode.UNREACHABLE,
+        "closed before it could be used, so never sent: a restart, or TLS on the server's side alone",
+        text="(?i)^failed to connect to all addresses.*(socket closed|reset by peer|unwrap failed|http/2)",
+        see="OUTBOX_SPICEDB_TLS",
     ),
     Rule(
         _S.UNAVAILABLE,
@@ -201,11 +255,11 @@ def _answer(error: Exception, token: str) -> Answer:
         return Unknown(ErrorCode.UNEXPECTED, one_line(STORE, text, secret=token))
     text = error.details() or ""
     reason = _reason(error)
-    message = one_line(STORE, f"{error.code().name} {text}", secret=token)
+    told = f"{error.code().name} {text}"
     for rule in RULES:
         if rule.covers(error.code(), reason, text):
-            return rule.outcome(rule.code, message)
-    return Unknown(ErrorCode.UNEXPECTED, message)
+            return rule.outcome(rule.code, one_line(STORE, told, secret=token, see=rule.see))
+    return Unknown(ErrorCode.UNEXPECTED, one_line(STORE, told, secret=token))
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str | None:

@@ -45,6 +45,7 @@ class Rule:
         status: None stands for a connection that the client never made.
         detail: the type of a detail in the status; any, when None.
         text: matches the status's text; any, when None. With a detail: either of the two.
+        see: the settings that mend it; told with the message.
     """
 
     status: RPCStatusCode | None
@@ -53,6 +54,7 @@ class Rule:
     meaning: str
     detail: str | None = None
     text: str | None = None
+    see: str | None = None
 
     def covers(self, status: RPCStatusCode | None, details: frozenset[str], text: str) -> bool:
         """Whether the row is about this answer."""
@@ -66,6 +68,9 @@ class Rule:
 
 
 _S = RPCStatusCode
+_CREDENTIALS = "OUTBOX_TEMPORAL_API_KEY, _TLS_CERT"
+# Each of them turns TLS on.
+_TLS = "OUTBOX_TEMPORAL_TLS_CA, _TLS_CERT, _API_KEY"
 
 # The first row that covers an answer decides.
 RULES: tuple[Rule, ...] = (
@@ -75,13 +80,48 @@ RULES: tuple[Rule, ...] = (
         ErrorCode.MISCONFIGURED,
         "the server let the connection be made, but does not accept our credentials",
         text="(?i)code: '?(Unauthenticated|PermissionDenied)",
+        see=_CREDENTIALS,
     ),
     Rule(
         None,
         Misconfigured,
         ErrorCode.MISCONFIGURED,
-        "the TLS handshake failed: TLS is set on one side only, or a certificate is not trusted",
-        text="(?i)certificate|InvalidContentType|CorruptMessage|HandshakeFailure",
+        "the server speaks no TLS",
+        text="InvalidContentType|CorruptMessage",
+        see=_TLS,
+    ),
+    Rule(
+        None,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "another server answers: its certificate is for another name, or it speaks no HTTP/2",
+        text="NotValidForName|H2NotNegotiated",
+        see="OUTBOX_TEMPORAL_ADDRESS",
+    ),
+    Rule(
+        None,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the server's certificate is not trusted, or has expired",
+        text="InvalidCertificate",
+        see="OUTBOX_TEMPORAL_TLS_CA",
+    ),
+    Rule(
+        None,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the server refuses our certificate, or misses one",
+        text="AlertReceived|received fatal alert",
+        see="OUTBOX_TEMPORAL_TLS_CERT",
+    ),
+    Rule(
+        None,
+        Transient,
+        ErrorCode.UNREACHABLE,
+        "closed before it could be used, so never sent: a restart, TLS on the server's side alone, or a "
+        "certificate that it misses",
+        text="transport error|operation was canceled|h2 protocol error|tls handshake eof",
+        see=_TLS,
     ),
     Rule(None, Transient, ErrorCode.UNREACHABLE, "never connected, so never sent"),
     Rule(
@@ -91,6 +131,7 @@ RULES: tuple[Rule, ...] = (
         "there is no such namespace",
         detail="NamespaceNotFoundFailure",
         text="(?i)^namespace .* (is )?not found",
+        see="OUTBOX_TEMPORAL_NAMESPACE",
     ),
     Rule(
         _S.NOT_FOUND,
@@ -100,13 +141,37 @@ RULES: tuple[Rule, ...] = (
         detail="NotFoundFailure",
         text="(?i)schedule not found|workflow not found|workflow execution already completed",
     ),
-    Rule(_S.NOT_FOUND, Misconfigured, ErrorCode.MISCONFIGURED, "the endpoint isn't Temporal's API"),
+    Rule(
+        _S.NOT_FOUND,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the endpoint isn't Temporal's API",
+        see="OUTBOX_TEMPORAL_ADDRESS",
+    ),
     Rule(
         _S.ALREADY_EXISTS, Taken, ErrorCode.RACED, "a schedule of that id exists, created by another request"
     ),
-    Rule(_S.UNAUTHENTICATED, Misconfigured, ErrorCode.MISCONFIGURED, "the credentials are missing or wrong"),
-    Rule(_S.PERMISSION_DENIED, Misconfigured, ErrorCode.MISCONFIGURED, "the credentials may not do this"),
-    Rule(_S.UNIMPLEMENTED, Misconfigured, ErrorCode.MISCONFIGURED, "the endpoint isn't Temporal's API"),
+    Rule(
+        _S.UNAUTHENTICATED,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the credentials are missing or wrong",
+        see=_CREDENTIALS,
+    ),
+    Rule(
+        _S.PERMISSION_DENIED,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the credentials may not do this",
+        see=_CREDENTIALS,
+    ),
+    Rule(
+        _S.UNIMPLEMENTED,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the endpoint isn't Temporal's API",
+        see="OUTBOX_TEMPORAL_ADDRESS",
+    ),
     Rule(
         _S.FAILED_PRECONDITION,
         Misconfigured,
@@ -124,13 +189,46 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(_S.RESOURCE_EXHAUSTED, Transient, ErrorCode.OVERLOADED, "a rate limit; not applied"),
     Rule(_S.ABORTED, Transient, ErrorCode.OVERLOADED, "a concurrent change won; not applied"),
+    # What a client that was connected says when it can't connect again. Exactly what it says itself: a server
+    # may tell of a hop of its own in such words.
+    Rule(
+        _S.UNAVAILABLE,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the server speaks no TLS any more",
+        text="^received corrupt message of type ",
+        see=_TLS,
+    ),
+    Rule(
+        _S.UNAVAILABLE,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "another server answers: its certificate is for another name",
+        text="^invalid peer certificate: certificate not valid for name ",
+        see="OUTBOX_TEMPORAL_ADDRESS",
+    ),
+    Rule(
+        _S.UNAVAILABLE,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the server's certificate is not trusted any more, or has expired",
+        text="^invalid peer certificate: ",
+        see="OUTBOX_TEMPORAL_TLS_CA",
+    ),
+    Rule(
+        _S.UNAVAILABLE,
+        Misconfigured,
+        ErrorCode.MISCONFIGURED,
+        "the server refuses our certificate, or misses one",
+        text="^received fatal alert: ",
+        see="OUTBOX_TEMPORAL_TLS_CERT",
+    ),
     Rule(
         _S.UNAVAILABLE,
         Transient,
         ErrorCode.UNREACHABLE,
         "never connected, so never sent",
-        # Exactly what the client says itself: a server may tell of a hop of its own in such words.
-        text="^(tcp connect error|dns error)$",
+        text="^(tcp connect error|dns error|tls handshake eof)$",
     ),
     Rule(_S.UNAVAILABLE, Unknown, ErrorCode.CONNECTION_LOST, "the connection broke after the call was sent"),
     Rule(
@@ -181,20 +279,21 @@ def _answer(error: Exception, api_key: str) -> Answer:
         return Unknown(ErrorCode.TIMED_OUT, f"{STORE}: no answer within the deadline")
     if isinstance(error, RPCError):
         text = error.message
-        message = one_line(STORE, f"{error.status.name} {text}", secret=api_key)
-        return _by_rules(error.status, _details(error), text, message)
-    message = one_line(STORE, f"{type(error).__name__}: {error}", secret=api_key)
+        return _by_rules(error.status, _details(error), text, f"{error.status.name} {text}", api_key)
+    told = f"{type(error).__name__}: {error}"
     # A connection that fails while it is made, at whichever call comes first, has no status.
     if isinstance(error, RuntimeError) and str(error).startswith(_NO_CONNECTION):
-        return _by_rules(None, frozenset(), str(error), message)
-    return Unknown(ErrorCode.UNEXPECTED, message)
+        return _by_rules(None, frozenset(), str(error), told, api_key)
+    return Unknown(ErrorCode.UNEXPECTED, one_line(STORE, told, secret=api_key))
 
 
-def _by_rules(status: RPCStatusCode | None, details: frozenset[str], text: str, message: str) -> Answer:
+def _by_rules(
+    status: RPCStatusCode | None, details: frozenset[str], text: str, told: str, api_key: str
+) -> Answer:
     for rule in RULES:
         if rule.covers(status, details, text):
-            return rule.outcome(rule.code, message)
-    return Unknown(ErrorCode.UNEXPECTED, message)
+            return rule.outcome(rule.code, one_line(STORE, told, secret=api_key, see=rule.see))
+    return Unknown(ErrorCode.UNEXPECTED, one_line(STORE, told, secret=api_key))
 
 
 def _details(error: RPCError) -> frozenset[str]:

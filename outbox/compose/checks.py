@@ -77,7 +77,7 @@ async def check_spicedb(settings: Settings) -> list[Finding]:
     try:
         problems = await authz_schema.check(client, seconds=_SECONDS)
     except StoreFailure as failure:
-        return [_unusable("SpiceDB", failure, "mend OUTBOX_SPICEDB_ENDPOINT, _TOKEN or _TLS")]
+        return [_unusable("SpiceDB", failure, "mend OUTBOX_SPICEDB_ENDPOINT, _TOKEN, _TLS or _TLS_CA")]
     finally:
         await client.close()
     serious = [problem for problem in problems if not problem.note]
@@ -94,7 +94,8 @@ async def check_temporal(settings: Settings) -> list[Finding]:
         client = await temporal_client(settings)
         await client.check(Call.within(_SECONDS))
     except StoreFailure as failure:
-        return [_unusable("Temporal", failure, "mend OUTBOX_TEMPORAL_ADDRESS, _NAMESPACE or its credentials")]
+        fix = "mend OUTBOX_TEMPORAL_ADDRESS, _NAMESPACE, _API_KEY, _TLS_CA or _TLS_CERT"
+        return [_unusable("Temporal", failure, fix)]
     return [
         Finding("Temporal", "reachable"),
         Finding("Temporal", f"has namespace {settings.temporal_namespace}"),

@@ -1,6 +1,8 @@
 """The stores' clients, as the settings describe them."""
 
 import importlib
+import ssl
+from pathlib import Path
 from typing import Any
 
 from consumers.authz.client import AuthzClient
@@ -12,10 +14,11 @@ def authz_client(settings: Settings) -> AuthzClient:
     """A client for SpiceDB as the settings say; connects with its first call.
 
     Raises:
-        ValueError: the token is missing.
+        ValueError: the token is missing, or the file of authorities is no such.
     """
     if settings.spicedb_token is None:
         raise ValueError("OUTBOX_SPICEDB_TOKEN is not set: SpiceDB's preshared key")
+    _check_authorities("OUTBOX_SPICEDB_TLS_CA", settings.spicedb_tls_ca)
     return AuthzClient.connect(
         settings.spicedb_endpoint,
         settings.spicedb_token.get_secret_value(),
@@ -25,7 +28,13 @@ def authz_client(settings: Settings) -> AuthzClient:
 
 
 async def temporal_client(settings: Settings) -> TemporalClient:
-    """A client for Temporal as the settings say; connects with its first call."""
+    """A client for Temporal as the settings say; connects with its first call.
+
+    Raises:
+        ValueError: a file is not what its setting asks for, or there is no such data converter.
+    """
+    _check_authorities("OUTBOX_TEMPORAL_TLS_CA", settings.temporal_tls_ca)
+    _check_pair("OUTBOX_TEMPORAL_TLS", settings.temporal_tls_cert, settings.temporal_tls_key)
     key = settings.temporal_api_key
     converter = settings.temporal_data_converter
     return await TemporalClient.connect(
@@ -37,6 +46,40 @@ async def temporal_client(settings: Settings) -> TemporalClient:
         tls_ca=settings.temporal_tls_ca,
         data_converter=_attribute(converter) if converter else None,
     )
+
+
+def _check_authorities(setting: str, path: Path | None) -> None:
+    """See that a file holds certificates: where it doesn't, the clients' libraries name no setting.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if path is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        except OSError as error:
+            raise ValueError(f"{setting} {path} holds no certificates: {_reason(error)}") from error
+
+
+def _check_pair(settings: str, certificate: Path | None, key: Path | None) -> None:
+    """See that a certificate and its key can be read, are not encrypted, and belong together.
+
+    Raises:
+        ValueError: they are not so.
+    """
+    if certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
+        except OSError as error:
+            raise ValueError(
+                f"{settings}_CERT {certificate} and {settings}_KEY {key} are no certificate and its key "
+                f"without a passphrase: {_reason(error)}"
+            ) from error
+
+
+def _reason(error: OSError) -> str:
+    named = error.reason.replace("_", " ").lower() if isinstance(error, ssl.SSLError) and error.reason else ""
+    return named or error.strerror or str(error)
 
 
 def _attribute(path: str) -> Any:

@@ -2,10 +2,12 @@
 
 A store's client meets here what production brings: refused connections, lost replies, answers that come
 too late. The proxy knows no message: bytes, metadata, deadlines, statuses and trailers pass as they are.
-It speaks plaintext, and takes calls with one request, unary and server-streaming.
+It takes calls with one request, unary and server-streaming. Clients may have to speak TLS with it; on to the
+server it speaks plaintext.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, Unpack, assert_never
@@ -41,10 +43,14 @@ class FaultProxy:
     Use it as an async context manager, and point clients, in this process or another, at `address`.
     A fault names its method in short ("CreateSchedule") or in full; of those that match a call,
     the one armed first has it.
+
+    With `tls` it is a server that speaks TLS: a context with the certificate, ALPN "h2", and what it asks of
+    clients. What is changed in the context later holds for new connections.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, tls: ssl.SSLContext | None = None) -> None:
         self.target = target
+        self._tls = tls
         self._armed: list[Armed] = []
         self._calls: list[Call] = []
         self._arrival = asyncio.Event()
@@ -60,7 +66,7 @@ class FaultProxy:
             port = server.add_insecure_port(f"{HOST}:0")
             await server.start()
             resources.push_async_callback(server.stop, None)
-            self._relay = await resources.enter_async_context(Relay(port))
+            self._relay = await resources.enter_async_context(Relay(port, self._tls))
             self._resources = resources.pop_all()
         return self
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -37,10 +38,15 @@ class Relay:
 
     A refused connection is a real ECONNREFUSED, and a cut one a real FIN or RST: clients word these
     differently from a status that a server sends, and error tables depend on the difference.
+
+    Args:
+        backend_port: where what arrives goes on to, in the clear.
+        tls: ends TLS here; without, clients speak in the clear, too.
     """
 
-    def __init__(self, backend_port: int) -> None:
+    def __init__(self, backend_port: int, tls: ssl.SSLContext | None = None) -> None:
         self._backend_port = backend_port
+        self._tls = tls
         self._links: set[_Link] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -98,7 +104,9 @@ class Relay:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self) -> None:
-        self._listener = await asyncio.start_server(self._accept, sock=_bound_socket(self.port))
+        self._listener = await asyncio.start_server(
+            self._accept, sock=_bound_socket(self.port), ssl=self._tls
+        )
 
     def _stop_listening(self) -> None:
         if self._listener is not None:

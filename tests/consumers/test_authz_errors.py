@@ -85,6 +85,13 @@ def test_the_reason_decides_whatever_the_text(rule: object) -> None:
             Misconfigured,
             ErrorCode.MISCONFIGURED,
         ),
+        # To a server of TLS, in the clear.
+        (
+            S.UNAVAILABLE,
+            "failed to connect to all addresses; last error: UNAVAILABLE: recvmsg:Connection reset by peer",
+            Transient,
+            ErrorCode.UNREACHABLE,
+        ),
         (S.UNAVAILABLE, "Stream removed (reset by peer)", Unknown, ErrorCode.CONNECTION_LOST),
         (S.UNAVAILABLE, "datastore: failed to connect to all addresses", Unknown, ErrorCode.CONNECTION_LOST),
         (S.UNAVAILABLE, "datastore: handshake failed", Unknown, ErrorCode.CONNECTION_LOST),

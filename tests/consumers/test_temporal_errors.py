@@ -68,7 +68,22 @@ def test_the_detail_decides_whatever_the_text(
         ),
         (S.RESOURCE_EXHAUSTED, "namespace rate limit exceeded", Transient, ErrorCode.OVERLOADED),
         (S.UNAVAILABLE, "tcp connect error", Transient, ErrorCode.UNREACHABLE),
+        (S.UNAVAILABLE, "tls handshake eof", Transient, ErrorCode.UNREACHABLE),
+        (
+            S.UNAVAILABLE,
+            "received corrupt message of type InvalidContentType",
+            Misconfigured,
+            ErrorCode.MISCONFIGURED,
+        ),
+        (
+            S.UNAVAILABLE,
+            "received fatal alert: CertificateExpired",
+            Misconfigured,
+            ErrorCode.MISCONFIGURED,
+        ),
+        (S.UNAVAILABLE, "invalid peer certificate: UnknownIssuer", Misconfigured, ErrorCode.MISCONFIGURED),
         (S.UNAVAILABLE, "history: tcp connect error", Unknown, ErrorCode.CONNECTION_LOST),
+        (S.UNAVAILABLE, "history: invalid peer certificate: x", Unknown, ErrorCode.CONNECTION_LOST),
         (S.CANCELLED, "operation was canceled", Unknown, ErrorCode.CONNECTION_LOST),
         (S.UNAVAILABLE, "shard status unknown", Unknown, ErrorCode.CONNECTION_LOST),
         (S.UNKNOWN, "transport error", Unknown, ErrorCode.CONNECTION_LOST),
@@ -118,4 +133,11 @@ def test_messages_are_one_short_line_without_the_api_key() -> None:
     text = "tried\nkey-1234 " + "x" * 1000
     message = classify(error(S.INTERNAL, text), reads=False, api_key="key-1234").message
     assert message.startswith("temporal: INTERNAL tried *** xxx")
+    assert len(message) == 500
+
+
+def test_however_long_a_message_is_it_ends_with_what_to_look_at() -> None:
+    text = "Namespace " + "x" * 1000 + " is not found."
+    message = classify(error(S.NOT_FOUND, text), reads=False).message
+    assert message.endswith("xxx (see OUTBOX_TEMPORAL_NAMESPACE)")
     assert len(message) == 500

@@ -14,7 +14,7 @@ from tests.docs.pages import Page
 )
 def test_the_page_has_every_row_in_order(rules: Any, discriminator: str) -> None:
     written = Page("docs/classification.md").table(
-        "status", discriminator, "text", "outcome", "code", "meaning"
+        "status", discriminator, "text", "outcome", "code", "meaning", "see"
     )
     assert written == [
         (
@@ -24,6 +24,7 @@ def test_the_page_has_every_row_in_order(rules: Any, discriminator: str) -> None
             rule.outcome.__name__,
             rule.code,
             rule.meaning,
+            rule.see or "-",
         )
         for rule in rules
     ]
