@@ -3,6 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from uuid import UUID
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,6 +36,11 @@ class Settings(BaseSettings):
         SecretStr("postgresql://localhost/postgres"),
         description="The Postgres that holds the outbox, as postgresql://user:password@host:port/database; "
         "libpq's parameters may follow, as in ?sslmode=verify-full&sslrootcert=/path/ca.pem.",
+    )
+    instance: UUID | None = Field(
+        None,
+        description="Which outbox this is (a UUID): what it writes to Temporal names it. None: the id that "
+        "its database drew when it was made. `outbox migrate` brings a database to it that was made anew.",
     )
     spicedb_endpoint: str = Field("localhost:50051", description="SpiceDB's gRPC address, host:port.")
     spicedb_token: SecretStr | None = Field(None, description="SpiceDB's preshared key.")

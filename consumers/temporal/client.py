@@ -6,11 +6,13 @@ the fresh request id that they give each create (design rules 2 and 4).
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
+from temporalio.api.common.v1 import Memo
 from temporalio.api.workflowservice.v1 import (
     CreateScheduleRequest,
     DeleteScheduleRequest,
@@ -24,7 +26,7 @@ from temporalio.service import TLSConfig
 
 from consumers.calls import Call, StoreFailure
 from consumers.temporal.errors import STORE, Absent, Taken, classify
-from consumers.temporal.request import create_request, stamp_in
+from consumers.temporal.request import create_request, instance_in, stamp_in
 from outbox.errors import ErrorCode
 from outbox.failpoints import reach
 from outbox.flow.dispatch import Dispatch
@@ -41,9 +43,14 @@ class NotThere(Exception):  # noqa: N818 - an answer, not an error
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A schedule that exists, and the intent that its memo names (None: it has no stamp)."""
+    """A schedule that exists, and the intent that its memo names (None: it has no stamp).
+
+    Attributes:
+        instance: the outbox that its memo names, if it names any. A stamp alone says whose the schedule is.
+    """
 
     stamp: str | None
+    instance: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +103,12 @@ class TemporalClient:
         )
         return cls(client)
 
-    async def create(self, dispatch: Dispatch, call: Call, *, anew: bool = False) -> None:
+    async def create(self, dispatch: Dispatch, instance: UUID, call: Call, *, anew: bool = False) -> None:
         """Create the schedule that the dispatch's intent asks for.
 
         Args:
             dispatch: of the create.
+            instance: the id of this outbox.
             call: its deadline and metadata.
             anew: under a request id that the server can't remember, so that OK says that it was created.
 
@@ -108,7 +116,7 @@ class TemporalClient:
             AlreadyTaken: the id is taken.
             StoreFailure: anything else that it isn't created for.
         """
-        request = await self._request(dispatch, anew=anew)
+        request = await self._request(dispatch, instance, anew=anew)
         await self._bounded(self._service.create_schedule, request, call)
 
     async def describe(self, schedule_id: str, call: Call) -> Found | None:
@@ -118,7 +126,7 @@ class TemporalClient:
             response = await self._bounded(self._service.describe_schedule, request, call, reads=True)
         except NotThere:
             return None
-        return Found(stamp_in(response.memo))
+        return _found(response.memo)
 
     async def list_page(self, token: bytes, call: Call, *, limit: int) -> Page:
         """Read on through the namespace's schedules, from where a page before left off.
@@ -133,7 +141,7 @@ class TemporalClient:
         except NotThere as error:
             # What a token stood for is gone; the caller starts over.
             raise StoreFailure(Transient(ErrorCode.RACED, f"{STORE}: {error}")) from error
-        found = {entry.schedule_id: Found(stamp_in(entry.memo)) for entry in response.schedules}
+        found = {entry.schedule_id: _found(entry.memo) for entry in response.schedules}
         return Page(found, response.next_page_token)
 
     async def delete(self, schedule_id: str, call: Call) -> None:
@@ -155,10 +163,11 @@ class TemporalClient:
         request = DescribeNamespaceRequest(namespace=self._client.namespace)
         await self._bounded(self._service.describe_namespace, request, call, reads=True)
 
-    async def _request(self, dispatch: Dispatch, *, anew: bool) -> CreateScheduleRequest:
+    async def _request(self, dispatch: Dispatch, instance: UUID, *, anew: bool) -> CreateScheduleRequest:
         try:
             return await create_request(
                 dispatch,
+                instance,
                 namespace=self._client.namespace,
                 identity=self._client.identity,
                 converter=self._client.data_converter,
@@ -192,6 +201,10 @@ class TemporalClient:
                     raise NotThere(message) from None
                 case failure:
                     raise StoreFailure(failure) from error
+
+
+def _found(memo: Memo) -> Found:
+    return Found(stamp_in(memo), instance_in(memo))
 
 
 def _tls(cert: Path | None, key: Path | None, authorities: Path | None) -> TLSConfig | None:

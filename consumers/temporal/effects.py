@@ -6,6 +6,7 @@ delete, which the server takes unconditionally, is sent only for what was just s
 
 import asyncio
 from dataclasses import replace
+from uuid import UUID
 
 import structlog
 
@@ -20,11 +21,18 @@ _log = structlog.get_logger()
 
 
 class TemporalEffects:
-    """Temporal's side of the flow; implements ``outbox.flow.dispatch.Effects``."""
+    """Temporal's side of the flow; implements ``outbox.flow.dispatch.Effects``.
 
-    def __init__(self, client: TemporalClient, ledger: Ledger) -> None:
+    Args:
+        client: Temporal.
+        ledger: tells whose a stamp is.
+        instance: the id of this outbox, written beside each stamp.
+    """
+
+    def __init__(self, client: TemporalClient, ledger: Ledger, instance: UUID) -> None:
         self._client = client
         self._ledger = ledger
+        self._instance = instance
 
     async def apply(self, dispatch: Dispatch) -> Outcome:
         """Create or delete the schedule, as the step asks.
@@ -83,7 +91,7 @@ class TemporalEffects:
 
     async def _create(self, dispatch: Dispatch, call: Call) -> Outcome:
         try:
-            await self._client.create(dispatch, call)
+            await self._client.create(dispatch, self._instance, call)
         except AlreadyTaken:
             return await self._explain(dispatch, await self._find(dispatch, call), call)
         # No look at what took effect: a look that fails must not cost a schedule that exists.
@@ -98,7 +106,7 @@ class TemporalEffects:
     async def _create_anew(self, dispatch: Dispatch, call: Call) -> Outcome:
         """Create what the server remembers and has no more: under the usual id it would say OK for ever."""
         try:
-            await self._client.create(dispatch, call, anew=True)
+            await self._client.create(dispatch, self._instance, call, anew=True)
         except AlreadyTaken:
             return await self._explain(dispatch, await self._find(dispatch, call), call)
         return Done()

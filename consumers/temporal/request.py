@@ -1,11 +1,13 @@
 """Builds the Temporal request that creates a schedule from what an intent asks for.
 
-The memo carries the intent's stamp and the request id its number (design rule 2).
+The memo carries the intent's stamp, the request id its number (design rule 2); beside the stamp stands which
+outbox wrote it.
 """
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -27,6 +29,7 @@ from temporalio.converter import DataConverter, WorkflowSerializationContext
 from outbox.flow.dispatch import Dispatch
 
 MEMO_KEY = "outbox_intent_id"
+INSTANCE_KEY = "outbox_instance"
 UNREADABLE = "(unreadable)"
 
 # Any worker must be able to read a stamp: the platform's own converter, which may encrypt, stays out of it.
@@ -43,12 +46,19 @@ _OVERLAP = {
 
 
 async def create_request(
-    dispatch: Dispatch, *, namespace: str, identity: str, converter: DataConverter, anew: bool = False
+    dispatch: Dispatch,
+    instance: UUID,
+    *,
+    namespace: str,
+    identity: str,
+    converter: DataConverter,
+    anew: bool = False,
 ) -> CreateScheduleRequest:
     """Build the request. The same intent and generation give the same request id, whatever worker sends it.
 
     Args:
         dispatch: of the create.
+        instance: the id of this outbox.
         namespace: of the schedule.
         identity: of this worker.
         converter: encodes the workflow's argument.
@@ -66,7 +76,7 @@ async def create_request(
         schedule_id=dispatch.schedule_id,
         request_id=_request_id(dispatch, anew=anew),
         identity=identity,
-        memo=stamp_memo(str(dispatch.intent_id)),
+        memo=stamp_memo(str(dispatch.intent_id), str(instance)),
         schedule=Schedule(
             spec=_spec(request),
             action=ScheduleAction(start_workflow=await _workflow(request, workflow_id, in_context)),
@@ -81,20 +91,29 @@ def _request_id(dispatch: Dispatch, *, anew: bool) -> str:
     return f"{usual}-{dispatch.lease_number}" if anew else usual
 
 
-def stamp_memo(stamp: str) -> Memo:
-    """Write a stamp into a memo."""
-    return Memo(fields={MEMO_KEY: _STAMPS.to_payload(stamp)})
+def stamp_memo(stamp: str, instance: str) -> Memo:
+    """Write a stamp into a memo, and which outbox it is of."""
+    return Memo(fields={MEMO_KEY: _STAMPS.to_payload(stamp), INSTANCE_KEY: _STAMPS.to_payload(instance)})
 
 
 def stamp_in(memo: Memo) -> str | None:
     """Read the stamp from a memo: None if there is none; what can't be read is a stamp, but nobody's."""
-    if MEMO_KEY not in memo.fields:
+    return _text_in(memo, MEMO_KEY)
+
+
+def instance_in(memo: Memo) -> str | None:
+    """Read from a memo which outbox wrote it: None if it doesn't say, as none did once."""
+    return _text_in(memo, INSTANCE_KEY)
+
+
+def _text_in(memo: Memo, key: str) -> str | None:
+    if key not in memo.fields:
         return None
     try:
-        stamp = _STAMPS.from_payload(memo.fields[MEMO_KEY])
+        text = _STAMPS.from_payload(memo.fields[key])
     except Exception:  # noqa: BLE001 - anything may have been written there, and it fails in as many ways
         return UNREADABLE
-    return stamp if isinstance(stamp, str) else UNREADABLE
+    return text if isinstance(text, str) else UNREADABLE
 
 
 def _spec(request: Mapping[str, Any]) -> ScheduleSpec:

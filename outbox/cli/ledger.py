@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from outbox.store.engine import open_engine, transaction
+    from outbox.store.instance import instance
     from outbox.store.operate import OperateStore
     from outbox.store.reads import ReadStore
-    from outbox.store.relay import instance
     from outbox.store.sessions import Holder
 
 __all__ = ["Holder", "OperateStore", "ReadStore", "instance", "open_engine", "transaction"]
@@ -17,7 +17,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any name for one 
         "Holder": "sessions",
         "OperateStore": "operate",
         "ReadStore": "reads",
-        "instance": "relay",
+        "instance": "instance",
         "open_engine": "engine",
         "transaction": "engine",
     }

@@ -1,6 +1,7 @@
 """Whether each component can be reached and is set up right: for ``outbox doctor`` and starting workers."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -13,6 +14,7 @@ from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
 from outbox.store import migrations
 from outbox.store.engine import open_engine
+from outbox.store.instance import instance
 from outbox.store.sessions import Holder, oldest_holder
 
 _SECONDS = 5.0
@@ -48,6 +50,7 @@ async def check_postgres(settings: Settings) -> list[Finding]:
             engine.connect() as connection,
         ):
             found = await connection.run_sync(migrations.current)
+            which = await instance(engine) if found == migrations.newest() else None
             holder = await oldest_holder(connection)
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
@@ -56,12 +59,21 @@ async def check_postgres(settings: Settings) -> list[Finding]:
     needed = migrations.newest()
     reached = Finding("Postgres", "reachable")
     if found == needed:
-        return [reached, Finding("Postgres", f"migrated to {needed}"), _vacuum(holder)]
+        migrated = Finding("Postgres", f"migrated to {needed}")
+        return [reached, migrated, _identity(settings, which), _vacuum(holder)]
     have = "has no outbox" if found is None else f"is at revision {found}"
     return [
         reached,
         Finding("Postgres", "migrated", f"the database {have}, needed is {needed}", "outbox migrate"),
     ]
+
+
+def _identity(settings: Settings, which: UUID | None) -> Finding:
+    """What is written under another name than the one that is set would be taken for a stranger's."""
+    if settings.instance in {None, which}:
+        return Finding("Postgres", f"holds outbox {which}")
+    problem = f"the database holds outbox {which}, and OUTBOX_INSTANCE is {settings.instance}"
+    return Finding("Postgres", "instance", problem, "outbox migrate, or unset OUTBOX_INSTANCE")
 
 
 def _vacuum(holder: Holder | None) -> Finding:

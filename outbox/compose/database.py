@@ -10,5 +10,6 @@ def migrate(settings: Settings, *, revision: str = "head") -> tuple[str | None, 
         settings.database_url.get_secret_value(),
         max_request_bytes=settings.max_request_bytes,
         publishes=settings.kafka_bootstrap is not None,
+        instance=settings.instance,
         revision=revision,
     )

@@ -47,7 +47,7 @@ async def hold_in_temporal(settings: Settings, schedule_id: str) -> None:
         deadline=call.deadline,
         request=_REQUEST,
     )
-    await (await temporal_client(settings)).create(theirs, call)
+    await (await temporal_client(settings)).create(theirs, uuid4(), call)
 
 
 async def read(settings: Settings, schedule_id: str) -> tuple[frozenset[Tuple], str | None]:

@@ -20,8 +20,9 @@ from outbox.kafka.relay import Relay
 from outbox.kafka.source import KafkaSource
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
+from outbox.store.instance import instance
 from outbox.store.notifier import Notifier
-from outbox.store.relay import Flow, RelayStore, instance
+from outbox.store.relay import Flow, RelayStore
 from outbox.store.work import WorkStore
 from outbox.supervision import keep_running
 

@@ -13,6 +13,7 @@ from outbox.flow.dispatch import Effects
 from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
 from outbox.store.engine import open_engine
+from outbox.store.instance import instance
 from outbox.store.notifier import Notifier
 from outbox.store.work import Timing, WorkStore
 from outbox.worker.loop import Worker, WorkerOptions
@@ -44,7 +45,7 @@ async def open_worker(
     async with open_engine(url) as engine:
         store = WorkStore(engine, timing, settings.rates)
         async with (
-            _effects(settings, serves, store) as effects,
+            _effects(settings, engine, serves, store) as effects,
             _source(settings, engine, store, options.concurrency) as source,
         ):
             yield Worker(source, store, effects, options)
@@ -73,7 +74,7 @@ async def _source(
 
 @asynccontextmanager
 async def _effects(
-    settings: Settings, serves: set[Consumer], store: WorkStore
+    settings: Settings, engine: AsyncEngine, serves: set[Consumer], store: WorkStore
 ) -> AsyncIterator[dict[Consumer, Effects]]:
     """The effects that a worker applies; a client that it does not need is not made."""
     client = authz_client(settings) if Consumer.AUTHZ in serves else None
@@ -84,7 +85,8 @@ async def _effects(
         if authz:
             effects[Consumer.AUTHZ] = authz
         if Consumer.TEMPORAL in serves:
-            effects[Consumer.TEMPORAL] = temporal = TemporalEffects(await temporal_client(settings), store)
+            schedules = await temporal_client(settings)
+            effects[Consumer.TEMPORAL] = temporal = TemporalEffects(schedules, store, await instance(engine))
         if authz and temporal and Consumer.BOTH in serves:
             effects[Consumer.BOTH] = RepairEffects(authz, temporal)
         yield effects

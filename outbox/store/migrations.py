@@ -1,6 +1,7 @@
 """Brings the schema ``outbox`` to its newest revision; safe from several hosts at once."""
 
 from pathlib import Path
+from uuid import UUID
 
 from alembic import command
 from alembic.config import Config
@@ -25,6 +26,7 @@ _TAKE_TURN = text("""
     LOCK TABLE outbox.alembic_version IN SHARE ROW EXCLUSIVE MODE;
 """)
 _LIMIT = text("UPDATE outbox.limits SET max_request_bytes = :most WHERE max_request_bytes <> :most")
+_INSTANCE = text("UPDATE outbox.instance SET id = :instance WHERE id <> :instance")
 _PUBLISHES = text("UPDATE outbox.instance SET publishes = :publishes WHERE publishes <> :publishes")
 _VERSIONS = text("SELECT to_regclass('outbox.alembic_version') IS NOT NULL")
 
@@ -53,9 +55,21 @@ def newest() -> str:
 
 
 def migrate(
-    database_url: str, *, max_request_bytes: int, publishes: bool = False, revision: str = "head"
+    database_url: str,
+    *,
+    max_request_bytes: int,
+    publishes: bool = False,
+    instance: UUID | None = None,
+    revision: str = "head",
 ) -> tuple[str | None, str | None]:
     """Upgrade (or downgrade) to a revision, in one transaction.
+
+    Args:
+        database_url: of the database.
+        max_request_bytes: the largest request that may be enqueued.
+        publishes: whether events are to be published.
+        instance: which outbox this is; None: as the database has it.
+        revision: ``head``, ``base`` or a revision's name.
 
     Returns:
         The revision before and the one after; None: the outbox isn't there.
@@ -72,6 +86,8 @@ def migrate(
             if after is not None:
                 connection.execute(_LIMIT, {"most": max_request_bytes})
                 connection.execute(_PUBLISHES, {"publishes": publishes})
+                if instance is not None:
+                    connection.execute(_INSTANCE, {"instance": instance})
             return before, after
     finally:
         engine.dispose()

@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from outbox.flow.table import Consumer, EventType, Kind
 from outbox.store.engine import rows, transaction
+from outbox.store.instance import instance
 
 _DISPATCH: LiteralString = """
     SELECT * FROM outbox.dispatch(
         %(bounds)s::jsonb, %(most)s, %(rates)s::jsonb, %(dispatch_seconds)s, %(late_write)s)
 """
 _RECALL = text("SELECT outbox.recall(CAST(:dispatches AS jsonb))")
-_INSTANCE = text("SELECT id FROM outbox.instance")
 _UNPUBLISHED = text("SELECT * FROM outbox.unpublished(:most)")
 # Of publishers, one has its turn, until its transaction ends: with the process, at the latest.
 _TURN = text("SELECT outbox.take_turn_to_publish()")
@@ -173,12 +173,6 @@ class Publishing:
         async with self._engine.connect() as connection:
             await connection.execute(_PUBLISHED, {"ids": [one.id for one in events]})
         await self._turn.execute(_HOLD)
-
-
-async def instance(engine: AsyncEngine) -> UUID:
-    """The id of the outbox in this database."""
-    async with engine.connect() as connection:
-        return UUID(str(await connection.scalar(_INSTANCE)))
 
 
 def _publication(row: dict[str, object]) -> Publication:

@@ -194,7 +194,7 @@ async def real_stores(stage: Stage) -> AsyncIterator[Stores]:
     client = authz_client(settings)
     try:
         temporal = await temporal_client(settings)
-        yield Stores(AuthzEffects(client, NoLedger()), TemporalEffects(temporal, NoLedger()))
+        yield Stores(AuthzEffects(client, NoLedger()), TemporalEffects(temporal, NoLedger(), uuid4()))
     finally:
         await client.close()
 

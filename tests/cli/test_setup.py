@@ -3,6 +3,7 @@
 import re
 from importlib.metadata import version
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -76,6 +77,7 @@ def test_doctor_finds_all_well(cli: Cli) -> None:
         ({"OUTBOX_SPICEDB_TOKEN": "wrong-token"}, "SpiceDB", 1, "invalid preshared key"),
         ({"OUTBOX_TEMPORAL_ADDRESS": "127.0.0.1:1"}, "Temporal", 3, ""),
         ({"OUTBOX_TEMPORAL_NAMESPACE": "nope"}, "Temporal", 1, "nope"),
+        ({"OUTBOX_INSTANCE": str(UUID(int=1))}, "Postgres", 1, str(UUID(int=1))),
     ],
 )
 def test_doctor_names_what_is_wrong_and_the_way_out(

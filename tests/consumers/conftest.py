@@ -24,6 +24,8 @@ from outbox.testing import FaultProxy
 
 REQUEST = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "0 3 * * *"}
 
+INSTANCE = UUID(int=7)
+
 
 class MemoryLedger:
     """Knows of each stamp what the test says; all others are foreign."""
@@ -81,7 +83,7 @@ async def authz_effects(
 @pytest.fixture
 async def temporal_effects(temporal: FaultProxy, standings: dict[str, Standing]) -> TemporalEffects:
     client = await TemporalClient.connect(temporal.address, "default")
-    return TemporalEffects(client, MemoryLedger(standings))
+    return TemporalEffects(client, MemoryLedger(standings), INSTANCE)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from outbox.flow.dispatch import Creator, Dispatch, Standing
 from outbox.flow.outcome import Conflict, Done, Outcome, Transient, Unknown
 from outbox.flow.table import EventType, Kind, Live
 from outbox.testing import FaultProxy
+from tests.consumers.conftest import INSTANCE
 
 Make = Callable[..., Dispatch]
 RUN_OUT = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
@@ -67,7 +68,7 @@ class World:
         await self.relationships.touch(sorted(registration(step)), Call.within(30))
 
     async def created(self, intent: UUID) -> None:
-        await self.schedules.create(self.make(EventType.REGISTERED, intent=intent), Call.within(30))
+        await self.schedules.create(self.make(EventType.REGISTERED, intent=intent), INSTANCE, Call.within(30))
 
     async def repair(self, live: UUID | None, **fields: object) -> Outcome:
         if live is not None:

@@ -99,9 +99,9 @@ async def error(call: Any) -> tuple[RPCStatusCode, str, list[str]]:
 
 async def test_a_request_id_makes_a_create_repeatable(raw: Raw) -> None:
     first, second = str(uuid4()), str(uuid4())
-    await raw.create(first, memo=stamp_memo("first"))
+    await raw.create(first, memo=stamp_memo("first", "ours"))
     # The body is not looked at: only the stamp tells what exists.
-    await raw.create(first, memo=stamp_memo("second"))
+    await raw.create(first, memo=stamp_memo("second", "ours"))
     assert stamp_in(await raw.memo()) == "first"
     status, _, details = await error(raw.create(second))
     assert status is RPCStatusCode.ALREADY_EXISTS
@@ -147,7 +147,7 @@ async def test_what_is_not_found_says_whether_it_is_the_schedule_or_the_namespac
 
 
 async def test_the_list_tells_each_schedules_stamp(client: Service, raw: Raw, schedule_id: str) -> None:
-    await raw.create("a", memo=stamp_memo("mine"))
+    await raw.create("a", memo=stamp_memo("mine", "ours"))
     ours = TemporalClient(cast("Client", client))
     found: dict[str, Found] = {}
     # The list lags.

@@ -17,6 +17,7 @@ from outbox.flow.outcome import Conflict, Done, Misconfigured, Refused, Transien
 from outbox.flow.table import EventType, Kind
 from outbox.stack import StackInfo
 from outbox.testing import FaultProxy
+from tests.consumers.conftest import INSTANCE
 
 Make = Callable[..., Dispatch]
 CREATE = EventType.REGISTERED
@@ -37,7 +38,7 @@ class Lane:
         self._schedule_id = schedule_id
 
     async def put(self, intent: UUID) -> None:
-        await self._client.create(self._make(CREATE, intent=intent), Call.within(30))
+        await self._client.create(self._make(CREATE, intent=intent), INSTANCE, Call.within(30))
 
     async def put_unstamped(self) -> None:
         """A schedule from before the outbox, or of somebody who never heard of it."""
@@ -418,7 +419,7 @@ class TestFaults:
         self, stack: StackInfo, dispatch: Make, event_type: EventType
     ) -> None:
         client = await TemporalClient.connect(stack.temporal_address, "nowhere")
-        outcome = await TemporalEffects(client, NoLedger()).apply(dispatch(event_type))
+        outcome = await TemporalEffects(client, NoLedger(), INSTANCE).apply(dispatch(event_type))
         assert isinstance(outcome, Misconfigured)
         assert "nowhere" in outcome.message
 

@@ -16,12 +16,13 @@ from temporalio.converter import DataConverter, PayloadCodec
 from consumers.authz.client import AuthzClient
 from consumers.calls import Call, StoreFailure
 from consumers.temporal.client import Found, TemporalClient
-from consumers.temporal.request import UNREADABLE, create_request, stamp_in, stamp_memo
+from consumers.temporal.request import UNREADABLE, create_request, instance_in, stamp_in, stamp_memo
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Unknown
 from outbox.flow.table import EventType
 from outbox.stack import StackInfo
+from tests.consumers.conftest import INSTANCE
 
 Make = Callable[..., Dispatch]
 
@@ -47,7 +48,7 @@ class Failing(PayloadCodec):
 
 
 async def build(step: Dispatch, converter: DataConverter = DataConverter.default) -> CreateScheduleRequest:
-    return await create_request(step, namespace="ns", identity="me", converter=converter)
+    return await create_request(step, INSTANCE, namespace="ns", identity="me", converter=converter)
 
 
 def with_entry(make: Make, **entry: Any) -> Dispatch:
@@ -63,6 +64,7 @@ async def test_the_least_request(dispatch: Make, schedule_id: str) -> None:
     assert request.schedule_id == schedule_id
     assert request.request_id == f"{step.intent_id}:3"
     assert stamp_in(request.memo) == str(step.intent_id)
+    assert instance_in(request.memo) == str(INSTANCE)
     schedule = request.schedule
     assert list(schedule.spec.cron_string) == ["0 3 * * *"]
     assert not schedule.spec.interval
@@ -119,13 +121,14 @@ async def test_the_platforms_converter_encodes_the_argument_but_not_the_stamp(di
     assert b"plan" not in payloads[0].data
     assert await converter.decode(payloads) == [{"secret": "plan"}]
     assert stamp_in(request.memo) == str(step.intent_id)
+    assert instance_in(request.memo) == str(INSTANCE)
 
 
 async def test_a_converter_that_fails_costs_no_schedule(stack: StackInfo, dispatch: Make) -> None:
     converter = replace(DataConverter.default, payload_codec=Failing())
     client = await TemporalClient.connect(stack.temporal_address, "default", data_converter=converter)
     with pytest.raises(StoreFailure) as caught:
-        await client.create(with_entry(dispatch, workflow_params={}), Call.within(5))
+        await client.create(with_entry(dispatch, workflow_params={}), INSTANCE, Call.within(5))
     assert caught.value.outcome == Unknown(
         ErrorCode.UNEXPECTED, "temporal: the request could not be built: RuntimeError: no key for 1"
     )
@@ -150,16 +153,27 @@ def test_a_stamp_that_cannot_be_read_is_nobodys(payload: Payload) -> None:
 
 
 def test_a_stamp_comes_back() -> None:
-    stamp = str(uuid4())
-    assert stamp_in(stamp_memo(stamp)) == stamp
+    stamp, instance = str(uuid4()), str(uuid4())
+    memo = stamp_memo(stamp, instance)
+    assert (stamp_in(memo), instance_in(memo)) == (stamp, instance)
+
+
+def test_a_stamp_from_before_says_nothing_of_its_outbox() -> None:
+    memo = stamp_memo("stamp", "instance")
+    del memo.fields["outbox_instance"]
+    assert (stamp_in(memo), instance_in(memo)) == ("stamp", None)
 
 
 async def test_the_server_keeps_it_all(
     stack: StackInfo, schedules: TemporalClient, dispatch: Make, schedule_id: str
 ) -> None:
     step = with_entry(dispatch, workflow_params={"n": 1}, paused=True, timezone="Europe/Rome")
-    await schedules.create(step, Call.within(5))
-    assert await schedules.describe(schedule_id, Call.within(5)) == Found(str(step.intent_id))
+    await schedules.create(step, INSTANCE, Call.within(5))
+    found = await schedules.describe(schedule_id, Call.within(5))
+    assert found == Found(str(step.intent_id))
+    assert found.instance == str(INSTANCE)
+    page = await schedules.list_page(b"", Call.within(5), limit=500)
+    assert {page.schedules[schedule_id].instance} <= {str(INSTANCE)}
     client = await Client.connect(stack.temporal_address)
     described = await client.workflow_service.describe_schedule(
         DescribeScheduleRequest(namespace="default", schedule_id=schedule_id)

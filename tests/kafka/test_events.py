@@ -28,7 +28,8 @@ from outbox.kafka.producer import Producer, Record
 from outbox.kafka.publisher import Publisher
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
-from outbox.store.relay import RelayStore, instance
+from outbox.store.instance import instance
+from outbox.store.relay import RelayStore
 from outbox.testing import armed
 from tests.kafka.conftest import Broker
 from tests.store.conftest import Enqueue, Query

@@ -22,7 +22,7 @@ from outbox.settings import Settings
 from outbox.stack import kafka as broker_parts
 from outbox.stack import kafka_jars, ports
 from outbox.store.engine import open_engine
-from outbox.store.relay import instance
+from outbox.store.instance import instance
 from tests.kafka.brokers import broker as chosen_broker
 from tests.kafka.conftest import Broker
 from tests.store.conftest import Enqueue, Query

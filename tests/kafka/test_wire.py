@@ -19,7 +19,8 @@ from outbox.kafka.relay import Relay
 from outbox.kafka.source import KafkaSource
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
-from outbox.store.relay import Dispatched, RelayStore, instance
+from outbox.store.instance import instance
+from outbox.store.relay import Dispatched, RelayStore
 from outbox.store.work import Timing, WorkStore
 from tests.kafka.brokers import broker as chosen_broker
 from tests.kafka.conftest import Broker

@@ -50,7 +50,7 @@ class _Authz:
 
 
 class _Temporal:
-    async def create(self, dispatch: Dispatch, _: object, *, anew: bool = False) -> Any:
+    async def create(self, dispatch: Dispatch, _: object, __: object, *, anew: bool = False) -> Any:
         request_id = _request_id(dispatch, anew=anew)
         return await Ask(Create(request_id, str(dispatch.intent_id), bool(dispatch.request["bad"])))
 
@@ -81,7 +81,7 @@ def run(lane: LaneValue, entries: tuple[Entry, ...], answers: tuple[Answer, ...]
     """The call that the attempt at the lane's leased step makes next, or its outcome."""
     asked = dispatch(lane, entries)
     authz = AuthzEffects(cast("AuthzClient", _Authz()), _Ledger(lane))
-    temporal = TemporalEffects(cast("TemporalClient", _Temporal()), _Ledger(lane))
+    temporal = TemporalEffects(cast("TemporalClient", _Temporal()), _Ledger(lane), UUID(int=0))
     effects: dict[Consumer, Effects] = {
         Consumer.AUTHZ: authz,
         Consumer.TEMPORAL: temporal,

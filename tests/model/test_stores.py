@@ -103,7 +103,7 @@ async def _on_temporal(client: TemporalClient, schedule: str, intent: UUID, call
     try:
         match call:
             case Create():
-                await client.create(_dispatch(schedule, intent, call), bounds)
+                await client.create(_dispatch(schedule, intent, call), uuid4(), bounds)
             case Delete():
                 await client.delete(schedule, bounds)
             case Describe():

@@ -19,6 +19,7 @@ from outbox.testing import FailpointError, armed
 from outbox.worker.loop import Worker, WorkerOptions
 from outbox.worker.source import DirectSource
 from tests.simulation.client_side import (
+    OURS,
     SimulatedStore,
     effects,
     postgres_failure,
@@ -34,6 +35,7 @@ from tests.simulation.world import BUSY_SECONDS, POLICY, TIMING, Ground, World
 
 _GROUNDS = ["free"] * 9 + ["schedule", "tuples", "both", "stamped", "stamped tuples", "legacy"]
 _USERS = ["alice", "bob", "carol"]
+_THEIRS = str(UUID(int=2))
 _GOOD = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
 _BROKEN = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "not a cron"}
 
@@ -58,7 +60,7 @@ def settle_grounds(world: World) -> None:
             world.spicedb.change(ground.tuples)
         if kind in {"schedule", "both", "stamped", "legacy"}:
             ground.scheduled = True
-            memo = stamp_memo(ground.stamp) if ground.stamp else Memo()
+            memo = stamp_memo(ground.stamp, _THEIRS) if ground.stamp else Memo()
             world.temporal.put(name, Standing(f"stranger-{number}", memo, Schedule()))
         world.grounds[name] = ground
         world.record(f"{name} is {kind}")
@@ -99,7 +101,7 @@ async def meddle(world: World) -> None:
         elif live is None and ended and name not in world.temporal.schedules:
             stamp = str(world.dice.choice(ended))
             world.record(f"somebody brings {brief(UUID(stamp))} back to {name}")
-            world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp), Schedule()))
+            world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), Schedule()))
         world.meddling = False
 
 

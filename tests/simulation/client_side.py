@@ -32,6 +32,9 @@ _STATUS = {
     Fault.BROKEN_BEFORE: (grpc.StatusCode.INTERNAL, "panic"),
     Fault.BROKEN_AFTER: (grpc.StatusCode.INTERNAL, "panic"),
 }
+OURS = UUID(int=1)
+"""The outbox that is simulated."""
+
 _RESET = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
 _TEMPORAL = {
     Fault.UNREACHABLE: (RPCStatusCode.UNAVAILABLE, "tcp connect error"),
@@ -132,7 +135,8 @@ def effects(
 ) -> dict[Consumer, Effects]:
     """The real effects with the real clients, over the network."""
     authz = AuthzEffects(AuthzClient(Channel(spicedb[0], spicedb[1].send), "token"), store)
-    schedules = TemporalEffects(TemporalClient(cast("Any", Client(temporal[0], temporal[1].send))), store)
+    client = TemporalClient(cast("Any", Client(temporal[0], temporal[1].send)))
+    schedules = TemporalEffects(client, store, OURS)
     return {
         Consumer.AUTHZ: authz,
         Consumer.TEMPORAL: schedules,

@@ -6,6 +6,7 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import psycopg
 from alembic import command
@@ -92,6 +93,22 @@ def test_the_limit_of_a_request_follows_the_setting(empty_database: str) -> None
     migrations.migrate(empty_database, max_request_bytes=2000)
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("SELECT max_request_bytes FROM outbox.limits").fetchall() == [(2000,)]
+
+
+def test_a_database_made_anew_is_told_which_outbox_it_is(empty_database: str) -> None:
+    def known() -> object:
+        with psycopg.connect(empty_database) as connection:
+            (row,) = connection.execute("SELECT id FROM outbox.instance").fetchall()
+            return row[0]
+
+    up(empty_database)
+    drawn = known()
+    assert isinstance(drawn, UUID)
+    told = uuid4()
+    migrations.migrate(empty_database, max_request_bytes=1000, instance=told)
+    assert known() == told
+    up(empty_database)
+    assert known() == told, "without a setting it stays"
 
 
 def test_the_scripts_are_in_the_wheel_and_run_from_there(empty_database: str, tmp_path: Path) -> None:
