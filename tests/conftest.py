@@ -134,6 +134,29 @@ def agent() -> str:
     return f"agent-{uuid4().hex[:12]}"
 
 
+_LOSE = """
+    WITH made AS (
+        INSERT INTO outbox.intents (id, schedule_id, kind, request, creator)
+        SELECT outbox.uuid7(), %(agent)s || '--s' || n, 'create',
+               jsonb_build_object('agent_id', %(agent)s::text, 'name', 's' || n, 'workflow_name', 'W',
+                                  'task_queue', 'q', 'interval_seconds', 3600), '{"user_id": "u"}'
+          FROM generate_series(1, %(count)s) AS n RETURNING id, schedule_id
+    ), logged AS (
+        INSERT INTO outbox.events (intent_id, schedule_id, type)
+        SELECT m.id, m.schedule_id, e.type FROM made m
+         CROSS JOIN unnest(ARRAY['schedule.create.requested', 'schedule.registered', 'schedule.created'])
+               AS e (type)
+    )
+    INSERT INTO outbox.lanes (schedule_id, live_intent) SELECT m.schedule_id, m.id FROM made m
+"""
+
+
+def lose(database: str, agent: str, count: int) -> None:
+    """Have so many schedules of an agent live in the ledger, ``s1`` and so on, that no store has."""
+    with psycopg.connect(database) as connection:
+        connection.execute(_LOSE, {"agent": agent, "count": count})
+
+
 def database_url(stack: StackInfo, name: str) -> str:
     return stack.database_url.rsplit("/", 1)[0] + "/" + name
 

@@ -13,10 +13,12 @@ CREATE TABLE outbox.audit (
     at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     began_at      timestamptz,                      -- this round
     looked        bigint      NOT NULL DEFAULT 0,   -- at so many lanes
+    live          bigint      NOT NULL DEFAULT 0,   -- so many of them live
     found         jsonb       NOT NULL DEFAULT '{}', -- drifts by kind
     last_began_at timestamptz,                      -- the last round that ended
     last_ended_at timestamptz,
     last_looked   bigint,
+    last_live     bigint,
     last_found    jsonb,
     CONSTRAINT audit_stage CHECK (stage IN ('lanes', 'spicedb', 'temporal'))
 );
@@ -64,16 +66,19 @@ BEGIN
 END;
 $$;
 
--- Add what was found to the round.
-CREATE FUNCTION outbox.audit_add(counted jsonb) RETURNS void
+-- Add to the round what was found, and how many live lanes it was found among. Returns what the round has come to,
+-- and what the last one had.
+CREATE FUNCTION outbox.audit_add(counted jsonb, among bigint)
+RETURNS TABLE (found jsonb, live bigint, last_found jsonb, last_live bigint)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    UPDATE outbox.audit a SET found = (
+    UPDATE outbox.audit a SET live = a.live + among, found = (
         SELECT coalesce(jsonb_object_agg(g.key, g.count), '{}')
           FROM (SELECT u.key, sum(u.value::bigint) AS count
                   FROM (SELECT * FROM jsonb_each_text(a.found)
                         UNION ALL SELECT * FROM jsonb_each_text(counted)) AS u
-                 GROUP BY u.key) AS g);
+                 GROUP BY u.key) AS g)
+    RETURNING a.found, a.live, coalesce(a.last_found, '{}'), coalesce(a.last_live, 0);
 END;
 
 -- Go on from a page of a store's list, unless somebody else did: to the page after (none: that was the last).
@@ -92,9 +97,9 @@ BEGIN
         RETURN false;
     END IF;
     UPDATE outbox.audit a
-       SET stage = 'lanes', reached = '', began_at = NULL, looked = 0, found = '{}',
+       SET stage = 'lanes', reached = '', began_at = NULL, looked = 0, live = 0, found = '{}',
            last_began_at = a.began_at, last_ended_at = clock_timestamp(), last_looked = a.looked,
-           last_found = a.found
+           last_live = a.live, last_found = a.found
      WHERE a.stage = stage_was AND a.reached = reached_was;
     RETURN FOUND;
 END;

@@ -20,7 +20,7 @@ DROP FUNCTION outbox.dispatch(jsonb, integer, jsonb, float8, float8), outbox.loc
 DROP FUNCTION outbox.claim(jsonb, jsonb, float8, float8, float8), outbox.steps(uuid[]);
 DROP FUNCTION outbox.choose(jsonb, jsonb, boolean, float8, float8, float8);
 DROP FUNCTION outbox.spend(uuid[], jsonb, boolean, timestamptz), outbox.room(jsonb, jsonb, timestamptz);
-DROP FUNCTION outbox.audit_pass(text, text, text), outbox.audit_add(jsonb), outbox.audit_take(float8, integer);
+DROP FUNCTION outbox.audit_pass(text, text, text), outbox.audit_add(jsonb, bigint), outbox.audit_take(float8, integer);
 DROP FUNCTION outbox.lane_of(uuid[]), outbox.audited_lanes(text[]), outbox.lanes_after(text, text, integer);
 DROP FUNCTION outbox.floors(timestamptz), outbox.last_placed(), outbox.floor_of(outbox.floors, text);
 DROP TYPE outbox.floors;

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from outbox.audit.brake import Rounds
 from outbox.audit.drift import Drift, DriftKind
 from outbox.audit.sweep import Readers, Tally, examine
 from outbox.store.continuous_audit import ContinuousAuditStore, Stage, Turn
@@ -88,7 +89,7 @@ class ContinuousAudit:
 
     async def _look(self, turn: Turn) -> None:
         tally = Tally()
-        asked: set[str] = set()
+        repairable: dict[str, set[DriftKind]] = {}
         async for finding in examine(self._readers, turn.names, tally):
             if not isinstance(finding, Drift):
                 continue
@@ -100,11 +101,23 @@ class ContinuousAudit:
                 detail=finding.detail,
                 fix=finding.fix.value,
             )
-            if self._request_repair and finding.is_repaired and finding.schedule_id not in asked:
-                asked.add(finding.schedule_id)
-                await self._request_repair(finding.schedule_id)
-        if tally.found:
-            await self._store.add({kind.value: count for kind, count in tally.found.items()})
+            if finding.is_repaired:
+                repairable.setdefault(finding.schedule_id, set()).add(finding.kind)
+        if turn.names:
+            rounds = Rounds.of(await self._store.add(tally.by_kind, live=tally.live))
+            await self._repair(repairable, rounds)
+
+    async def _repair(self, repairable: Mapping[str, Collection[DriftKind]], rounds: Rounds) -> None:
+        """Ask for what mends these, save what a person has to look at first."""
+        if self._request_repair is None:
+            return
+        held = rounds.held_back()
+        for schedule_id, kinds in repairable.items():
+            if held.isdisjoint(kinds):
+                await self._request_repair(schedule_id)
+        if not all(held.isdisjoint(kinds) for kinds in repairable.values()):
+            reasons = rounds.told() or ["how much is missing is known after this round"]
+            log.warning("audit.repairs_held_back", kinds=sorted(held), reason="; ".join(reasons))
 
     async def _sweep(self, turn: Turn) -> None:
         page = await self._readers.stamped_page(turn.stage, turn.reached)

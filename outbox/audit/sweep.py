@@ -73,6 +73,11 @@ class Tally:
     ours: int = 0
     found: Counter[DriftKind] = field(default_factory=Counter)
 
+    @property
+    def by_kind(self) -> dict[str, int]:
+        """How many drifts of each kind, by its name."""
+        return {kind.value: count for kind, count in self.found.items()}
+
     def count(self, finding: Finding) -> None:
         """Add what was found."""
         if isinstance(finding, Busy):

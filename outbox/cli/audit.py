@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 from rich.text import Text
 
 from outbox import compose
-from outbox.audit.drift import Drift, Fix
+from outbox.audit.brake import Seen
+from outbox.audit.drift import Drift, DriftKind, Fix
 from outbox.audit.sweep import Tally
 from outbox.cli import ledger
 from outbox.cli.configuration import load_settings
@@ -37,7 +39,10 @@ async def audit(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Take legacy schedules into the ledger; needs --yes.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --adopt: do it, don't only show it.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="With --adopt: do it. With --repair: however much is missing at once."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare ledger, SpiceDB and Temporal; exit 1 if something of ours is not as the ledger says.
@@ -45,45 +50,68 @@ async def audit(
     Schedules whose intents are under way are left out. What somebody else made is listed and never touched.
     A repair is an intent like any other: it waits its turn, and a worker carries it out. So is an adoption:
     it stamps a schedule from before the outbox in SpiceDB, and leaves its owner as it is.
+    Where more than a tenth of the live schedules lack the same thing, and more than 20, repairs need --yes.
     """
-    if yes and not adopt:
-        raise CommandError("--yes goes with --adopt", Code.BAD_INPUT)
+    if yes and not (adopt or repair):
+        raise CommandError("--yes goes with --repair or --adopt", Code.BAD_INPUT)
     settings = load_settings()
-    tally = Tally()
-    asked = 0
-    async with ledger.open_engine(settings.database_url.get_secret_value()) as engine, _progress(tally):
-        request = _Requests(ledger.OperateStore(engine), repairs=repair, adopts=adopt and yes)
-        ids = [schedule] if schedule else None
-        async for finding in compose.audit.findings(settings, tally, ids=ids):
-            if isinstance(finding, Drift):
-                _show(finding, as_json=as_json)
-                asked += adopt and finding.fix is Fix.ADOPT
-                await request.what_mends(finding)
+    tally, chosen = Tally(), _Chosen(repair=repair, adopt=adopt)
+    ids = [schedule] if schedule else None
+    async with ledger.open_engine(settings.database_url.get_secret_value()) as engine:
+        async with _progress(tally):
+            async for finding in compose.audit.findings(settings, tally, ids=ids):
+                if isinstance(finding, Drift):
+                    _show(finding, as_json=as_json)
+                    chosen.take(finding)
+        seen = Seen(tally.by_kind, tally.live)
+        # Whoever names a schedule, or says yes, has decided.
+        braked = seen.braked() if not (yes or ids) else frozenset()
+        left = await chosen.ask_for(ledger.OperateStore(engine), braked=braked, yes=yes)
     if not as_json:
         _sum_up(tally)
-    if asked and not yes:
-        err.print(f"nothing adopted: --yes adopts these {asked}")
-    if tally.ours or (asked and not yes):
+    if braked:
+        _tell_braked(seen, repair=repair)
+    if left:
+        err.print(f"nothing adopted: --yes adopts these {left}")
+    if tally.ours or left:
         raise typer.Exit(Code.FOUND_WRONG)
 
 
-class _Requests:
-    """Asks for what mends a drift, once for each schedule: its drifts come one after another."""
+class _Chosen:
+    """What is to be asked for once all is compared: how much of it there is decides whether it may be."""
 
-    def __init__(self, store: "ledger.OperateStore", *, repairs: bool, adopts: bool) -> None:
-        self._store = store
-        self._repairs = repairs
-        self._adopts = adopts
-        self._latest: str | None = None
+    def __init__(self, *, repair: bool, adopt: bool) -> None:
+        self._repair = repair
+        self._adopt = adopt
+        self._repairs: dict[str, set[DriftKind]] = {}
+        self._adoptions: list[str] = []
 
-    async def what_mends(self, drift: Drift) -> None:
-        adopts = self._adopts and drift.fix is Fix.ADOPT
-        if not adopts and not (self._repairs and drift.is_repaired and drift.schedule_id != self._latest):
-            return
-        self._latest = drift.schedule_id
-        intent = await self._store.request_repair(drift.schedule_id, adopting=adopts)
-        what = "adoption" if adopts else "repair"
-        aside().print(cell(f"{drift.schedule_id}: {what} asked for, intent {intent}"))
+    def take(self, drift: Drift) -> None:
+        if self._repair and drift.is_repaired:
+            self._repairs.setdefault(drift.schedule_id, set()).add(drift.kind)
+        if self._adopt and drift.fix is Fix.ADOPT:
+            self._adoptions.append(drift.schedule_id)
+
+    async def ask_for(self, store: "ledger.OperateStore", *, braked: frozenset[DriftKind], yes: bool) -> int:
+        """Ask for what may be; returns how many adoptions wait for a yes."""
+        for schedule_id, kinds in self._repairs.items():
+            if braked.isdisjoint(kinds):
+                _told(schedule_id, "repair", await store.request_repair(schedule_id))
+        if not yes:
+            return len(self._adoptions)
+        for schedule_id in self._adoptions:
+            _told(schedule_id, "adoption", await store.request_repair(schedule_id, adopting=True))
+        return 0
+
+
+def _told(schedule_id: str, what: str, intent: UUID) -> None:
+    aside().print(cell(f"{schedule_id}: {what} asked for, intent {intent}"))
+
+
+def _tell_braked(seen: Seen, *, repair: bool) -> None:
+    refused = "; nothing of it is repaired: --yes does it all the same" if repair else ""
+    for line in seen.told():
+        err.print(cell(f"{line}{refused}"))
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from outbox import compose
+from outbox.audit.brake import Rounds
 from outbox.cli import ledger, tables
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json
@@ -173,6 +174,9 @@ def _print_audit(audit: dict[str, Any]) -> None:
             f"this audit: since {_time(audit['began_at'])}, {audit['looked']} schedules so far, "
             f"{found or 'no differences'}",
         )
+
+    for line in Rounds.of(audit).told():
+        out.print(Text.assemble(("no repairs: ", "red"), cell(line)))
 
 
 def _print_group(state: dict[str, Any]) -> None:

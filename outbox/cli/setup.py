@@ -102,6 +102,7 @@ async def doctor(*, as_json: Json = False) -> None:
         compose.checks.check_spicedb(configured),
         compose.checks.check_temporal(configured),
         compose.checks.check_kafka(configured),
+        compose.checks.check_audit(configured),
     )
     findings = [finding for report in reports for finding in report]
     for finding in findings:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from consumers.authz import schema as authz_schema
 from consumers.calls import Call, StoreFailure
+from outbox.audit.brake import Rounds
 from outbox.compose.clients import authz_client, temporal_client
 from outbox.errors import ErrorCode, StoreUnusable
 from outbox.flow.table import Consumer
@@ -15,6 +16,7 @@ from outbox.settings import Settings, Wire
 from outbox.store import migrations
 from outbox.store.engine import open_engine
 from outbox.store.instance import instance
+from outbox.store.reads import ReadStore
 from outbox.store.sessions import Holder, oldest_holder
 
 _SECONDS = 5.0
@@ -66,6 +68,17 @@ async def check_postgres(settings: Settings) -> list[Finding]:
         reached,
         Finding("Postgres", "migrated", f"the database {have}, needed is {needed}", "outbox migrate"),
     ]
+
+
+async def check_audit(settings: Settings) -> list[Finding]:
+    """The continuous audit doesn't hold repairs back; nothing is told to who may not read it."""
+    try:
+        async with open_engine(settings.database_url.get_secret_value()) as engine:
+            rounds = Rounds.of(await ReadStore(engine).audit())
+    except DBAPIError:
+        return []
+    fix = "mend what is set; if the store was emptied: outbox audit --repair --yes"
+    return [Finding("Audit", "repairs", problem, fix, stops=False) for problem in rounds.told()]
 
 
 def _identity(settings: Settings, which: UUID | None) -> Finding:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 _TAKE = text("SELECT * FROM outbox.audit_take(:rate, :most)")
-_ADD = text("SELECT outbox.audit_add(CAST(:counted AS jsonb))")
+_ADD = text("SELECT * FROM outbox.audit_add(CAST(:counted AS jsonb), :live)")
 _PASS = text("SELECT outbox.audit_pass(:stage, :reached, :following)")
 
 
@@ -52,10 +53,15 @@ class ContinuousAuditStore:
             row = (await connection.execute(_TAKE, {"rate": rate, "most": most})).one_or_none()
         return None if row is None else Turn(Stage(row.stage), row.reached, tuple(row.names))
 
-    async def add(self, counted: Mapping[str, int]) -> None:
-        """Add to what the round has found, by kind."""
+    async def add(self, counted: Mapping[str, int], *, live: int = 0) -> dict[str, Any]:
+        """Add to what the round has found, by kind, among so many live lanes more.
+
+        Returns:
+            The round so far (``found``, ``live``), and the last one (``last_found``, ``last_live``).
+        """
+        asked = {"counted": orjson.dumps(dict(counted)).decode(), "live": live}
         async with self._engine.connect() as connection:
-            await connection.execute(_ADD, {"counted": orjson.dumps(dict(counted)).decode()})
+            return dict((await connection.execute(_ADD, asked)).mappings().one())
 
     async def go_on(self, turn: Turn, following: str | None) -> bool:
         """Pass on to a list's next page, or (None) what comes after the list; whether the round is over."""

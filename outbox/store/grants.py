@@ -27,7 +27,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION outbox.standing(text, text), outbox.pending(boolean) TO outbox_worker;
 -- They audit by themselves, and may ask for repairs.
 GRANT EXECUTE ON FUNCTION
-    outbox.audit_take(double precision, integer), outbox.audit_add(jsonb),
+    outbox.audit_take(double precision, integer), outbox.audit_add(jsonb, bigint),
     outbox.audit_pass(text, text, text), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
     outbox.request_repair(text, boolean)
     TO outbox_worker;

@@ -81,7 +81,8 @@ _RATES = text("""
      GROUP BY type ORDER BY type
 """)
 _AUDIT = text("""
-    SELECT began_at, looked, found, last_began_at, last_ended_at, last_looked, last_found FROM outbox.audit
+    SELECT began_at, looked, live, found, last_began_at, last_ended_at, last_looked, last_live, last_found
+      FROM outbox.audit
 """)
 _BREAKERS = text("SELECT consumer, since, probe_at, failures, error_code, error_message FROM outbox.breakers")
 
@@ -124,6 +125,12 @@ class ReadStore:
             behind = await connection.scalar(_BEHIND, {"schedule": schedule_id, "bound": COUNTED_MOST})
             return (found[0] if found else None), int(behind or 0)
 
+    async def audit(self) -> Row:
+        """Where the continuous audit is, and what its last round found."""
+        async with self._engine.connect() as connection:
+            (audit,) = await _rows(connection, _AUDIT, {})
+            return audit
+
     async def depths(self) -> dict[str, Any]:
         """How much is where, the oldest head's age, what ended lately, which stores are down; the audit.
 
@@ -135,7 +142,7 @@ class ReadStore:
             oldest = await _rows(connection, _OLDEST, {})
             rates = await _rows(connection, _RATES, {})
             breakers = await _rows(connection, _BREAKERS, {})
-            audit = (await _rows(connection, _AUDIT, {}))[0]
+            (audit,) = await _rows(connection, _AUDIT, {})
             holder = await oldest_holder(connection)
         return {
             **_depths(counts),

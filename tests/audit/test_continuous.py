@@ -17,6 +17,7 @@ from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.reads import ReadStore
 from tests.audit.test_real_stores import ALICE, converge, create, enqueue
+from tests.conftest import lose
 
 
 @pytest.fixture
@@ -78,6 +79,23 @@ async def test_where_it_may_a_round_has_repaired_what_can_be(
         await one_round(rounds, mending)
     await converge(auditing)
     assert await temporal.describe(f"{agent}--lost", Call.within(10))
+
+
+@pytest.mark.parametrize(("lost", "asked"), [(20, 20), (21, 0)])
+async def test_very_much_that_is_missing_is_told_and_not_repaired(
+    auditing: Settings, agent: str, *, lost: int, asked: int
+) -> None:
+    mending = auditing.model_copy(update={"audit_repairs": True})
+    lose(auditing.database_url.get_secret_value(), agent, lost)
+    with capture_logs() as logs:
+        async with open_continuous_audit(mending) as rounds:
+            found = await one_round(rounds, mending)
+    assert found["last_found"]["missing_schedule"] == lost
+    async with open_engine(auditing.database_url.get_secret_value()) as engine, engine.begin() as connection:
+        repairs = await connection.exec_driver_sql("SELECT 1 FROM outbox.intents WHERE kind = 'repair'")
+        assert len(repairs.all()) == asked
+    held = [line["kinds"] for line in logs if line["event"] == "audit.repairs_held_back"]
+    assert held == ([] if asked else [["missing_schedule", "missing_tuple"]])
 
 
 async def test_a_lane_under_way_is_not_judged(

@@ -20,6 +20,7 @@ from consumers.calls import Call
 from consumers.temporal.client import TemporalClient
 from outbox.stack import StackInfo
 from tests.cli.conftest import Cli
+from tests.conftest import lose
 
 T = TypeVar("T")
 REQUEST = ("--workflow", "W", "--task-queue", "q", "--interval", "3600", "--user", "u1")
@@ -200,9 +201,57 @@ def test_the_status_tells_of_the_audit_that_workers_do_by_themselves(
     assert "7 schedules so far, no differences" in shown
 
 
-def test_yes_goes_with_adopt(cli: Cli) -> None:
+def test_yes_goes_with_what_changes_something(cli: Cli) -> None:
     ran = cli("audit", "--yes")
-    assert (ran.code, "--yes goes with --adopt" in ran.err) == (2, True)
+    assert (ran.code, "--yes goes with --repair or --adopt" in ran.err) == (2, True)
+
+
+class TestTheBrake:
+    """Where very much is missing at once, nothing of it is repaired before a person says so."""
+
+    def test_an_audit_says_so_and_a_repair_asks_for_yes(self, cli: Cli, database: str, agent: str) -> None:
+        lose(database, agent, 21)
+        told = [
+            "21 of 21 live schedules are not in Temporal: are OUTBOX_TEMPORAL_ADDRESS and _NAMESPACE right?",
+            "21 of 21 live schedules lack relationships in SpiceDB: is OUTBOX_SPICEDB_ENDPOINT right?",
+        ]
+        looked = cli("audit")
+        assert (looked.code, looked.err.splitlines()) == (1, told)
+        refused = cli("audit", "--repair")
+        assert refused.code == 1
+        assert refused.err.splitlines() == [
+            f"{line}; nothing of it is repaired: --yes does it all the same" for line in told
+        ]
+        assert "repair asked for" in cli("audit", "--schedule", f"{agent}--s1", "--repair").err
+        done = cli("audit", "--repair", "--yes")
+        assert (done.code, done.err.count("repair asked for")) == (1, 21)
+
+    def test_status_and_doctor_say_so_after_a_round(self, cli: Cli, database: str) -> None:
+        assert cli("doctor").code == 0
+        with psycopg.connect(database) as connection:
+            connection.execute(
+                "UPDATE outbox.audit SET last_began_at = now(), last_ended_at = now(), last_looked = 300, "
+                "last_live = 200, last_found = '{\"missing_schedule\": 21}'"
+            )
+        problem = "21 of 200 live schedules are not in Temporal"
+        assert f"no repairs: {problem}" in cli("status").out
+        ran = cli("doctor", "--json")
+        (wrong,) = [line for line in ran.lines if not line["ok"]]
+        assert (ran.code, wrong["component"], wrong["problem"].startswith(problem)) == (1, "Audit", True)
+        assert "outbox audit --repair --yes" in wrong["fix"]
+
+    @pytest.mark.parametrize(("count", "live"), [(20, 20), (30, 300)])
+    def test_status_and_doctor_are_quiet_where_it_is_less(
+        self, cli: Cli, database: str, *, count: int, live: int
+    ) -> None:
+        with psycopg.connect(database) as connection:
+            connection.execute(
+                "UPDATE outbox.audit SET last_began_at = now(), last_ended_at = now(), last_looked = 300, "
+                "last_live = %s, last_found = jsonb_build_object('missing_schedule', %s::int)",
+                (live, count),
+            )
+        assert "no repairs" not in cli("status").out
+        assert cli("doctor").code == 0
 
 
 def test_stores_that_can_not_be_read_are_exit_3(cli: Cli, live: str) -> None:

@@ -68,7 +68,7 @@ def test_a_worker_may_only_claim_and_settle(role: psycopg.Connection) -> None:
     allowed(role, "SELECT outbox.standing('x', 'y')")
     allowed(role, "SELECT * FROM outbox.alembic_version")
     allowed(role, "SELECT * FROM outbox.audit_take(1, 1)")
-    allowed(role, "SELECT outbox.audit_add('{}')")
+    allowed(role, "SELECT * FROM outbox.audit_add('{}', 1)")
     allowed(role, "SELECT outbox.audit_pass('spicedb', '', 'x')")
     allowed(role, "SELECT * FROM outbox.audited_lanes('{a--b}')")
     allowed(role, "SELECT * FROM outbox.lane_of('{}')")
