@@ -101,7 +101,8 @@ async def show(
         schedule_id = found[0]["schedule_id"]
         events, attempts = await reads.history([row["id"] for row in found])
         head, behind = await reads.head(schedule_id)
-    reason = waits_because(head, behind) if head and _concerns(found) else None
+        blocker = await reads.blocker()
+    reason = waits_because(head, behind, blocker) if head and _concerns(found) else None
     timeline = [_with_history(row, events, attempts) for row in found]
     if as_json:
         print_json({"schedule_id": schedule_id, "waits_because": reason, "intents": timeline})
@@ -148,6 +149,9 @@ def _print_status(depths: dict[str, Any]) -> None:
     if holder and (holder["seconds"] is None or holder["seconds"] >= _NAMED_AFTER_SECONDS):
         found = ledger.Holder(**holder)
         out.print(f"vacuum is held back by {found.what}: {found.fix}", markup=False)
+    if depths["blocked_by"]:
+        blocker = ledger.Blocker(**depths["blocked_by"])
+        out.print(f"{blocker.what}: {blocker.fix}", markup=False)
     for kind, count in depths["ended_last_minute"].items():
         out.print(f"in the last minute: {count} {kind}")
     _print_audit(depths["audit"])

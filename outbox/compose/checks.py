@@ -14,6 +14,7 @@ from outbox.errors import ErrorCode, StoreUnusable
 from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
 from outbox.store import migrations
+from outbox.store.blockers import Blocker, blocker
 from outbox.store.engine import open_engine
 from outbox.store.instance import instance
 from outbox.store.reads import ReadStore
@@ -54,6 +55,7 @@ async def check_postgres(settings: Settings) -> list[Finding]:
             found = await connection.run_sync(migrations.current)
             which = await instance(engine) if found == migrations.newest() else None
             holder = await oldest_holder(connection)
+            blocked_by = await blocker(connection)
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         fix = "start it, or mend OUTBOX_DATABASE_URL"
@@ -62,7 +64,7 @@ async def check_postgres(settings: Settings) -> list[Finding]:
     reached = Finding("Postgres", "reachable")
     if found == needed:
         migrated = Finding("Postgres", f"migrated to {needed}")
-        return [reached, migrated, _identity(settings, which), _vacuum(holder)]
+        return [reached, migrated, _identity(settings, which), _vacuum(holder), _locks(blocked_by)]
     have = "has no outbox" if found is None else f"is at revision {found}"
     return [
         reached,
@@ -94,6 +96,13 @@ def _vacuum(holder: Holder | None) -> Finding:
     if holder is None or (holder.seconds or 0.0) < _LONG_TRANSACTION_SECONDS:
         return Finding("Postgres", "no old transaction holds vacuum back")
     return Finding("Postgres", "vacuum", f"vacuum is held back by {holder.what}", holder.fix, stops=False)
+
+
+def _locks(blocked_by: Blocker | None) -> Finding:
+    """What our calls wait for, they wait for as long as it lasts."""
+    if blocked_by is None:
+        return Finding("Postgres", "no call waits for a lock")
+    return Finding("Postgres", "locks", blocked_by.what, blocked_by.fix, stops=False)
 
 
 async def check_spicedb(settings: Settings) -> list[Finding]:

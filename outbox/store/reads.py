@@ -10,6 +10,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from outbox.flow.table import Status
+from outbox.store.blockers import Blocker, blocker
 from outbox.store.sessions import oldest_holder
 
 Row = dict[str, Any]
@@ -131,6 +132,11 @@ class ReadStore:
             (audit,) = await _rows(connection, _AUDIT, {})
             return audit
 
+    async def blocker(self) -> Blocker | None:
+        """Who holds what the outbox waits for; None: nobody does for long."""
+        async with self._engine.connect() as connection:
+            return await blocker(connection)
+
     async def depths(self) -> dict[str, Any]:
         """How much is where, the oldest head's age, what ended lately, which stores are down; the audit.
 
@@ -144,6 +150,7 @@ class ReadStore:
             breakers = await _rows(connection, _BREAKERS, {})
             (audit,) = await _rows(connection, _AUDIT, {})
             holder = await oldest_holder(connection)
+            blocked_by = await blocker(connection)
         return {
             **_depths(counts),
             "oldest_head_age_seconds": oldest[0]["age"] if oldest else None,
@@ -152,6 +159,7 @@ class ReadStore:
             "breakers": breakers,
             "audit": audit,
             "oldest_transaction": None if holder is None else asdict(holder),
+            "blocked_by": None if blocked_by is None else asdict(blocked_by),
         }
 
 

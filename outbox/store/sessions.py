@@ -29,15 +29,14 @@ _OLDEST = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """What holds vacuum back the furthest.
+class Opened:
+    """What somebody has opened and not ended.
 
     Attributes:
         kind: ``session``, ``prepared transaction`` or ``replication slot``.
         name: the session's process id, or the other's name.
         application: the session's ``application_name``.
         seconds: how long it has been open; None: our role may not see it (grant it ``pg_read_all_stats``).
-        transactions: how many transactions have begun since.
     """
 
     kind: str
@@ -46,16 +45,15 @@ class Holder:
     application: str | None
     state: str | None
     seconds: float | None
-    transactions: int
 
     @property
-    def what(self) -> str:
-        """It, in words."""
+    def who(self) -> str:
+        """It and whose it is, in words."""
         whose = f" of {self.user_name}" if self.user_name else ""
         by = f" ({self.application})" if self.application else ""
         state = f", {self.state}" if self.state else ""
         since = "since when can't be seen" if self.seconds is None else f"for {self.seconds:.0f} s"
-        return f"{self.kind} {self.name}{whose}{by}{state}, {since}, {self.transactions} transactions ago"
+        return f"{self.kind} {self.name}{whose}{by}{state}, {since}"
 
     @property
     def fix(self) -> str:
@@ -67,6 +65,18 @@ class Holder:
                 return f"COMMIT PREPARED or ROLLBACK PREPARED '{self.name}'"
             case _:
                 return f"let its reader go on, or SELECT pg_drop_replication_slot('{self.name}')"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder(Opened):
+    """What holds vacuum back the furthest. Attributes: ``transactions``, how many have begun since."""
+
+    transactions: int
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"{self.who}, {self.transactions} transactions ago"
 
 
 async def oldest_holder(connection: AsyncConnection) -> Holder | None:

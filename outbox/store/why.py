@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from outbox.store.blockers import Blocker
+
 STORES = {"authz": "SpiceDB", "temporal": "Temporal", "both": "SpiceDB or Temporal"}
 _EFFECTS = {
     "schedule.create.requested": "the registration",
@@ -16,9 +18,12 @@ _EFFECTS = {
 }
 
 
-def waits_because(head: Mapping[str, Any], behind: int) -> str:
+def waits_because(head: Mapping[str, Any], behind: int, blocker: Blocker | None = None) -> str:
     """Say why a lane's head (a row of ``ReadStore.head``) has not ended yet."""
     reason = _reason(head)
+    if blocker is not None:
+        # First, as what the row says may be so because nothing could be written since.
+        reason = f"{blocker.what} ({blocker.fix}); {reason}"
     return f"{reason}; {behind} more behind it" if behind else reason
 
 

@@ -1,6 +1,7 @@
 """intents, show and status: what operators see."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
@@ -71,6 +72,14 @@ def test_show_of_nothing_says_where_to_look(cli: Cli) -> None:
         assert (ran.code, "outbox intents" in ran.err) == (2, True)
 
 
+CLAIM = """SELECT outbox.claim('{"authz": 1}', '{}', 30, 10, 5)"""
+SETTLE = """
+SELECT outbox.settle(jsonb_build_array(jsonb_build_object(
+           'intent_id', q.intent_id, 'lease_number', q.lease_number, 'event_type', q.event_type, 'attempt', 1,
+           'consumer', 'authz', 'action', 'retry', 'terminal', false, 'waits', false, 'delay_seconds', 0,
+           'strike', false, 'error_code', 'raced', 'error_message', 'x')), 1, 1, false)
+  FROM outbox.queue q
+"""
 HEAD = "UPDATE outbox.queue SET place = 'head', "
 
 
@@ -195,6 +204,39 @@ def test_status_shows_a_store_that_is_down(cli: Cli, database: str) -> None:
         )
     assert "Namespace nope is not found" in cli("status").out
     assert cli("status", "--json").json["breakers"][0]["error_code"] == "misconfigured"
+
+
+@pytest.mark.parametrize(
+    ("held", "call"),
+    [("LOCK TABLE outbox.turn_to_claim", CLAIM), ("SELECT FROM outbox.queue FOR UPDATE", SETTLE)],
+)
+def test_show_status_and_doctor_name_who_holds_what_the_outbox_waits_for(
+    cli: Cli, agent: str, database: str, held: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.store.blockers.LONG_SECONDS", 0.0)
+    cli("create", agent, "a", *REQUEST)
+    with (
+        psycopg.connect(database, autocommit=True) as one,
+        psycopg.connect(database, autocommit=True) as another,
+        ThreadPoolExecutor() as calls,
+        psycopg.connect(database, application_name="a person's psql") as person,
+    ):
+        one.execute(CLAIM)
+        person.execute(held.encode())
+        waiting = [calls.submit(worker.execute, call.encode()) for worker in (one, another)]
+        while ((found := cli("status", "--json").json["blocked_by"]) or {"waiting": 0})["waiting"] < 2:
+            assert not any(call.done() for call in waiting)
+        pid = person.info.backend_pid
+        assert (found["name"], found["application"]) == (str(pid), "a person's psql")
+        doctor = cli("doctor", "--json")
+        (wrong,) = [line for line in doctor.lines if line["check"] == "locks"]
+        shown = cli("show", f"{agent}--a", "--json").json["waits_because"]
+        for told in (cli("status").out, shown, wrong["problem"] + wrong["fix"]):
+            assert "2 calls of the outbox wait for a lock" in told
+            assert f"held by session {pid} of postgres (a person's psql), idle in transaction" in told
+            assert f"SELECT pg_terminate_backend({pid})" in told
+        assert doctor.code == 1
+    assert cli("status", "--json").json["blocked_by"] is None
 
 
 def test_status_names_who_holds_vacuum_back(cli: Cli, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
