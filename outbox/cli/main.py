@@ -65,9 +65,6 @@ COMMANDS = {
 }
 
 
-_INTERRUPTED = 130
-
-
 class _Commands(TyperGroup):
     """Finds a command in its module; while all are listed, the first line of its help stands for it.
 
@@ -93,14 +90,6 @@ class _Commands(TyperGroup):
         group.callback()(lambda: None)
         import_module(f"outbox.cli.{module}").register(group)
         return typer.main.get_group(group).commands[cmd_name]
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; that Ctrl-C may come while its module is imported, too, is told like any other."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("outbox: interrupted", err=True)
-            raise typer.Exit(_INTERRUPTED) from None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """List the commands."""
@@ -167,7 +156,7 @@ def options(
 
 
 def main() -> NoReturn:
-    """The console script."""
+    """Run the command line; ``outbox.__main__`` calls it."""
     # What nobody reads to its end (`| head`) ends as with other tools. Commands, once they run, see to it
     # themselves: they hold more pipes than that one.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -195,7 +184,3 @@ def _let_go_of_stdout() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-
-
-if __name__ == "__main__":
-    main()

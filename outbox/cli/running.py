@@ -10,7 +10,8 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar, cast
@@ -64,11 +65,12 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         # Connections break, too, and that is no end.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         try:
-            set_up_logs(verbose=verbose.get())
-            if inspect.iscoroutinefunction(function):
-                run_until_interrupted(function(*arguments, **options))
-            else:
-                function(*arguments, **options)
+            with _raising_interrupts():
+                set_up_logs(verbose=verbose.get())
+                if inspect.iscoroutinefunction(function):
+                    run_until_interrupted(function(*arguments, **options))
+                else:
+                    function(*arguments, **options)
         except typer.Exit:
             raise
         except KeyboardInterrupt:
@@ -79,6 +81,18 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
             _end(*explain(error))
 
     return run
+
+
+@contextmanager
+def _raising_interrupts() -> Iterator[None]:
+    """Let a command clean up after Ctrl-C; before and after it, there is nothing to clean up."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_until_interrupted(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,24 +1,13 @@
-"""``outbox run`` and ``outbox relay``: the processes that work, and how they are told to stop."""
+"""``outbox run`` and ``outbox relay``: the processes that work."""
 
-import asyncio
-import os
-import signal
-import threading
-from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Annotated
 
-import structlog
 import typer
 
-from outbox import compose
 from outbox.cli.configuration import load_settings
-from outbox.cli.running import Code, Json, command, print_json
+from outbox.cli.running import Json, command, print_json
 from outbox.flow.table import Consumer
 
-log = structlog.get_logger()
-
-_GRACE_SECONDS = 2.0  # for what is cut off to be settled and closed
 _ONLY = {"authz": Consumer.AUTHZ, "temporal": Consumer.TEMPORAL}
 
 
@@ -46,19 +35,11 @@ async def run(
     """
     if only is not None and only not in _ONLY:
         raise ValueError(f"--only {only}: it is authz or temporal")
-    settings = load_settings()
-    consumer = _ONLY[only] if only else None
-    if settings.failpoints:
-        _arm(settings.failpoints)
-    await compose.checks.require_ready(settings, consumer)
-    audits = compose.continuous_audit.auditing(settings) if not (consumer or until_idle) else nullcontext()
-    async with compose.worker.open_worker(settings, only=consumer, until_idle=until_idle) as worker, audits:
-        _stop_on_signals("worker", worker.stop, settings.drain_seconds + _GRACE_SECONDS)
-        log.info("worker.started", serves=only or "authz, temporal", wire=settings.wire.value)
-        await worker.run()
-    log.info("worker.ended", **worker.summary())
+    from outbox.cli.serving import serve_worker  # noqa: PLC0415 - help and completion run none
+
+    summary = await serve_worker(load_settings(), _ONLY[only] if only else None, until_idle=until_idle)
     if as_json:
-        print_json(worker.summary())
+        print_json(summary)
 
 
 @command
@@ -68,61 +49,8 @@ async def relay(*, as_json: Json = False) -> None:
     The Kafka wire needs one; a second takes over when the first dies. SIGTERM or Ctrl-C finishes the batch
     under way; a second signal exits at once.
     """
-    settings = load_settings()
-    if settings.failpoints:
-        _arm(settings.failpoints)
-    await compose.checks.require_ready_to_relay(settings)
-    async with (
-        compose.kafka.open_relay(settings) as relaying,
-        compose.kafka.open_publisher(settings) as publisher,
-    ):
-        _stop_on_signals("relay", relaying.stop, settings.drain_seconds + _GRACE_SECONDS)
-        log.info("relay.started", prefix=settings.kafka_prefix)
-        async with compose.kafka.running(publisher):
-            await relaying.run()
-    summary = {
-        "dispatched": relaying.dispatched,
-        "recalled": relaying.recalled,
-        "published": publisher.published,
-    }
-    log.info("relay.ended", **summary)
+    from outbox.cli.serving import serve_relay  # noqa: PLC0415 - help and completion run none
+
+    summary = await serve_relay(load_settings())
     if as_json:
         print_json(summary)
-
-
-def _arm(failpoints: str) -> None:
-    from outbox.testing.failpoints import arm_from  # noqa: PLC0415 - a worker has no use for a test kit
-
-    arm_from(failpoints)
-    log.warning("failpoints.armed", failpoints=failpoints, why="OUTBOX_FAILPOINTS is set: for tests alone")
-
-
-def _stop_on_signals(what: str, stop_it: Callable[[], None], patience: float) -> None:
-    loop = asyncio.get_running_loop()
-
-    def stop(name: str) -> None:
-        event = f"{what}.draining"
-        stop_it()
-        log.info(event, signal=name, hint="a second signal exits at once")
-        # Postgres itself may hang. A thread, as what hangs may be the event loop.
-        giving_up = threading.Timer(patience, _give_up, [what])
-        giving_up.daemon = True
-        giving_up.start()
-        for again in (signal.SIGTERM, signal.SIGINT):
-            # Nothing is lost: the leases end, and another worker looks at what became of the steps.
-            loop.add_signal_handler(again, os._exit, Code.INTERRUPTED)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number.name)
-
-
-def _give_up(what: str) -> None:
-    """End the process, and let whoever started it know that it was not drained: by the log and the code."""
-    event, why = f"{what}.cut_off", "it could not be drained in time; others take over when its leases end"
-    # On the side, as whoever reads stderr may hang, too.
-    saying = threading.Thread(
-        target=lambda: log.error(event, why=why, exit_code=Code.FOUND_WRONG.value), daemon=True
-    )
-    saying.start()
-    saying.join(_GRACE_SECONDS)
-    os._exit(Code.FOUND_WRONG)

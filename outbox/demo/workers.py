@@ -44,7 +44,7 @@ class Workers:
         with self._log(self._started).open("wb") as log:
             # A group of its own: Ctrl-C is for the demo, which stops its workers in order.
             self._running[self._started] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "outbox.cli.main", "run"),
+                *(sys.executable, "-m", "outbox", "run"),
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

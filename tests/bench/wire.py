@@ -99,7 +99,7 @@ async def _relay(settings: Settings) -> AsyncIterator[None]:
         "OUTBOX_WIRE": "kafka",
     }
     relay = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "outbox.cli.main", "relay", env=os.environ | environment
+        sys.executable, "-m", "outbox", "relay", env=os.environ | environment
     )
     try:
         yield

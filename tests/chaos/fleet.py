@@ -32,7 +32,7 @@ class Fleet:
                 continue
             with self._log.open("ab") as log:
                 self._running[place] = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "outbox.cli.main", *command.split()),
+                    *(sys.executable, "-m", "outbox", *command.split()),
                     env={**self._environment, "OUTBOX_FAILPOINTS": failpoints},
                     cwd=self._log.parent,
                     stdin=asyncio.subprocess.DEVNULL,

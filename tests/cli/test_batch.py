@@ -43,7 +43,7 @@ def started(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The command as a process of its own, for what only a process has: locale, signals, pipes."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("OUTBOX_")}
-    command = [sys.executable, "-m", "outbox.cli.main", "create", "--from", *arguments]
+    command = [sys.executable, "-m", "outbox", "create", "--from", *arguments]
     with subprocess.Popen(
         command, env=own | environment, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE
     ) as process:

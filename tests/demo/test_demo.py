@@ -14,7 +14,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-OUTBOX = (sys.executable, "-m", "outbox.cli.main")
+OUTBOX = (sys.executable, "-m", "outbox")
 SECONDS = 180.0
 
 

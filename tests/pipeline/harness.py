@@ -169,7 +169,7 @@ class Pipeline:
             stderr = around.enter_context(log.open("wb"))
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "outbox.cli.main", "run", *arguments),
+                *("-m", "outbox", "run", *arguments),
                 env=environment,
                 cwd=log.parent,
                 stdout=asyncio.subprocess.PIPE,
