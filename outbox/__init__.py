@@ -4,8 +4,9 @@ Names are looked up when they are first used: a command that only prints its hel
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
+# As type checkers know it. No signal is answered before this is read, and typing is slow to load.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from outbox import sync
     from outbox.errors import ErrorCode, IdempotencyConflict, InvalidRequest, OutboxError
