@@ -171,7 +171,7 @@ BEGIN
         PERFORM setval('outbox.placed_due', (extract(epoch FROM last_due) * 1000000)::bigint);
     END IF;
     IF marked >= most_marked THEN
-        NOTIFY outbox_work;  -- there is more to look at
+        PERFORM outbox.tell('outbox_work');  -- there is more to look at
     END IF;
 
     IF cardinality(claimed) = 0 THEN

@@ -65,8 +65,12 @@ DECLARE
     place bigint;
     busy boolean;
 BEGIN
+    -- A value from a table may be compressed: its size would say nothing, and each look into it unpack it anew.
+    request := '{}' || request;
     max_bytes := (SELECT l.max_request_bytes FROM outbox.limits l);
-    IF outbox.is_plain(request, max_bytes) IS NOT TRUE THEN
+    IF outbox.is_huge(request, max_bytes) THEN
+        PERFORM outbox.refuse(outbox.too_large(max_bytes), 0);
+    ELSIF outbox.is_plain(request, max_bytes) IS NOT TRUE THEN
         PERFORM outbox.refuse(outbox.request_error(request, max_bytes), 0);
     END IF;
     id := outbox.uuid7();
@@ -91,7 +95,7 @@ BEGIN
         RETURNING EXISTS (SELECT FROM outbox.queue p WHERE p.place = 'incoming'
                              AND p.position < q.position AND p.position > q.position - 100) INTO busy;
         IF NOT busy THEN
-            NOTIFY outbox_work;
+            PERFORM outbox.tell('outbox_work');
         END IF;
     END IF;
 END $$;
@@ -165,6 +169,6 @@ BEGIN
         SELECT FROM outbox.queue p
          WHERE p.place = 'incoming' AND p.position < first AND p.position > first - 100
     ) THEN
-        NOTIFY outbox_work;
+        PERFORM outbox.tell('outbox_work');
     END IF;
 END $$;

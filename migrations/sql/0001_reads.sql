@@ -33,13 +33,6 @@ BEGIN ATOMIC
       FROM outbox.intent_status s WHERE s.id = intent;
 END;
 
--- Until when somebody waits for results, in microseconds since 1970: settles tell of them until then. A sequence, as it
--- leaves no row versions behind; unlogged, as after a crash nobody waits any more.
-CREATE UNLOGGED SEQUENCE outbox.awaited_until AS bigint MINVALUE 0;
-
-CREATE FUNCTION outbox.somebody_waits(moment timestamptz) RETURNS boolean LANGUAGE sql VOLATILE
-RETURN coalesce(pg_sequence_last_value('outbox.awaited_until') > extract(epoch FROM moment) * 1000000, false);
-
 -- The same, for a producer that asks every second or so until the intent has ended: meanwhile settles tell of results.
 CREATE FUNCTION outbox.awaited_result(intent uuid)
 RETURNS TABLE (status text, event_type text, error_code text, error_message text, zed_token text)

@@ -44,12 +44,12 @@ BEGIN
     -- 2. Events and attempts are written, queue rows moved on, and intents ended (item, logged … remembered).
     -- 3. The first follower of each ended head becomes the head (the UPDATE at the end).
     WITH item AS (
-        SELECT DISTINCT ON (s.intent_id) s.*, q.position,
+        SELECT DISTINCT ON (s.intent_id) s.*, q.schedule_id, q.position,
                CASE WHEN s.unknown
                     THEN greatest(q.unknown_until, q.deadline + make_interval(secs => late_write_seconds))
                     ELSE q.unknown_until END AS unknown_until
           FROM jsonb_to_recordset(settlements) AS s (
-               intent_id uuid, schedule_id text, event_type text, consumer text, lease_number bigint,
+               intent_id uuid, event_type text, consumer text, lease_number bigint,
                attempt integer, action text, next_event text, next_consumer text, terminal boolean,
                live text, waits boolean, unknown boolean, strike boolean, patient boolean, delay_seconds float8,
                error_code text, error_message text, zed_token text)
@@ -160,10 +160,10 @@ BEGIN
     SELECT bool_or(s.terminal OR s.action = 'park') INTO notifies
       FROM jsonb_to_recordset(settlements) AS s (terminal boolean, action text);
     IF notifies AND outbox.somebody_waits(moment) THEN
-        NOTIFY outbox_settled;
+        PERFORM outbox.tell('outbox_settled');
     END IF;
     IF wake THEN
-        NOTIFY outbox_work;
+        PERFORM outbox.tell('outbox_work');
     END IF;
 
     RETURN QUERY SELECT DISTINCT m.* FROM unnest(matched, leases) AS m;

@@ -9,12 +9,12 @@ RETURN coalesce(jsonb_typeof(value), 'null');
 
 CREATE FUNCTION outbox.is_text(value jsonb, longest integer, pattern text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN jsonb_typeof(value) IS NOT DISTINCT FROM 'string'
-   AND value #>> '{}' ~ pattern AND length(value #>> '{}') <= longest;
+   AND length(value #>> '{}') <= longest AND value #>> '{}' ~ pattern;
 
 CREATE FUNCTION outbox.is_text_or_null(value jsonb, longest integer, pattern text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN CASE outbox.type_of(value) WHEN 'null' THEN true
-    WHEN 'string' THEN value #>> '{}' ~ pattern AND length(value #>> '{}') <= longest
+    WHEN 'string' THEN length(value #>> '{}') <= longest AND value #>> '{}' ~ pattern
     ELSE false END;
 
 -- Ten years at most: longer ones are slips of the unit.
@@ -120,9 +120,17 @@ RETURN r - CASE coalesce(r->>'kind', 'create') WHEN 'create'
            timezone,overlap_policy}'::text[]
     ELSE '{kind,agent_id,name,principal,idempotency_key,traceparent,tracestate}'::text[] END;
 
+-- What is too large in any case, and not worth a further look: as jsonb nothing is five times as large as its text.
+CREATE FUNCTION outbox.is_huge(r jsonb, max_bytes integer) RETURNS boolean LANGUAGE sql STABLE
+RETURN pg_column_size(r) / 5 > max_bytes;
+
+CREATE FUNCTION outbox.too_large(max_bytes integer) RETURNS text[] LANGUAGE sql IMMUTABLE
+RETURN ARRAY['request', 'must be at most ' || max_bytes || ' bytes as JSON'];
+
 CREATE FUNCTION outbox.request_error(r jsonb, max_bytes integer) RETURNS text[] LANGUAGE sql STABLE
 RETURN CASE
     WHEN jsonb_typeof(r) IS DISTINCT FROM 'object' THEN ARRAY['request', 'must be an object']
+    WHEN outbox.is_huge(r, max_bytes) THEN outbox.too_large(max_bytes)
     WHEN r->>'kind' NOT IN ('create', 'delete') THEN ARRAY['kind', 'must be create or delete']
     WHEN NOT outbox.is_text(r->'agent_id', 128, '^[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*$')
         THEN ARRAY['agent_id', 'must be 1 to 128 of A-Z a-z 0-9 _ - | / = +, without --, first and last not -']
@@ -135,13 +143,13 @@ RETURN CASE
         CASE WHEN r->>'kind' = 'delete' THEN NULL ELSE outbox.create_contradiction(r) END,
         outbox.principal_error(r->'principal'),
         outbox.envelope_error(r),
-        CASE WHEN octet_length(r::text) > max_bytes
-             THEN ARRAY['request', 'must be at most ' || max_bytes || ' bytes as JSON'] END)
+        CASE WHEN octet_length(r::text) > max_bytes THEN outbox.too_large(max_bytes) END)
     END;
 
 -- Whether a request is plainly good: a create of the common shape, all its texts short and printable. One jsonpath
 -- says so, at a fraction of the price of request_error, which judges what is not. As text it is larger than as jsonb,
--- by escapes and exponents, but not fifty times as large.
+-- by escapes and exponents, but not fifty times as large. (Of what is no text, like_regex says neither yes nor no; so
+-- would a "not" around it: in there, the type is asked first.)
 CREATE FUNCTION outbox.is_plain(r jsonb, max_bytes integer) RETURNS boolean LANGUAGE sql STABLE
 RETURN CASE WHEN jsonb_typeof(r) = 'object' THEN
     pg_column_size(r) <= least(1000, max_bytes / 50)
@@ -165,7 +173,8 @@ RETURN CASE WHEN jsonb_typeof(r) = 'object' THEN
         && ($.traceparent == null
             || $.traceparent like_regex "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
         && !exists($.principal.keyvalue() ? (!(
-            (@.key == "account_id" || @.key == "user_id") && @.value like_regex "^[a-zA-Z0-9/_|=+-]+$")))$$
+            (@.key == "account_id" || @.key == "user_id")
+            && @.value.type() == "string" && @.value like_regex "^[a-zA-Z0-9/_|=+-]+$")))$$
     END;
 
 -- Raise what is wrong with a request, if anything is: ordinal is its place in the caller's array.

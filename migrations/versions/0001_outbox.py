@@ -15,6 +15,7 @@ SQL = Path(__file__).parent.parent / "sql"
 PARTS = (
     "tables",
     "turns",
+    "waking",
     "validation",
     "intake",
     "floors",

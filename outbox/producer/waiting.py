@@ -21,6 +21,8 @@ from outbox.store.url import conninfo
 CHANNEL = "outbox_settled"
 _FIRST_NAP_SECONDS = 0.05
 _LONGEST_NAP_SECONDS = 1.0
+# Whoever may connect can notify: however much is told, looks are no closer than this.
+_SHORTEST_NAP_SECONDS = 0.01
 _RESULT = "SELECT status, event_type, error_code, error_message, zed_token FROM outbox.awaited_result"
 
 
@@ -87,6 +89,7 @@ class _Watch:
             await line.subscribe()
         while (result := await _look(line, self.intent_id)).status is Status.PENDING:
             self.stand = f"its pending event is {result.event_type}"
+            await asyncio.sleep(_SHORTEST_NAP_SECONDS)
             await line.nap(nap)
             nap = min(nap * 1.5, _LONGEST_NAP_SECONDS)
         return result

@@ -18,8 +18,33 @@ _PROBE = "outbox_probe"
 _HEARTBEAT_SECONDS = 15.0
 _PROBE_SECONDS = 3.0
 _RECONNECT_SECONDS = 2.0
+# A wake-up costs a claim, and whoever may connect can notify: a hundred a second is what a flood may cost.
+_APART_SECONDS = 0.01
 
 log = structlog.get_logger()
+
+
+class Paced:
+    """Calls a function, and not again within so many seconds: what comes meanwhile is one call after them."""
+
+    def __init__(self, seconds: float, function: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._function = function
+        self._pausing = False
+        self._again = False
+
+    def __call__(self) -> None:
+        """Call it now, or when the pause is over."""
+        self._again = self._pausing
+        if not self._pausing:
+            self._pausing = True
+            asyncio.get_running_loop().call_later(self._seconds, self._resume)
+            self._function()
+
+    def _resume(self) -> None:
+        self._pausing = False
+        if self._again:
+            self()
 
 
 class Notifier:
@@ -33,12 +58,16 @@ class Notifier:
         self._conninfo = conninfo(database_url)
         self._task: asyncio.Task[None] | None = None
         self.on_wake: Callable[[], None] = lambda: None
+        self._told = Paced(_APART_SECONDS, self._wake)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(
             keep_running("notifier", self._listen_for_ever), name="outbox-notifier"
         )
         return self
+
+    def _wake(self) -> None:
+        self.on_wake()
 
     async def __aexit__(self, *_: object) -> None:
         if self._task:
@@ -76,7 +105,7 @@ class Notifier:
             while True:
                 async for notification in connection.notifies(timeout=_HEARTBEAT_SECONDS):
                     if notification.channel == CHANNEL:
-                        self.on_wake()
+                        self._told()
                 async with asyncio.timeout(_HEARTBEAT_SECONDS):
                     await connection.execute("SELECT 1")
 

@@ -24,4 +24,6 @@ def connected_as(database: str, role: str | None) -> Iterator[psycopg.Connection
         login = name.as_string()[1:-1]
         with psycopg.connect(database, user=login, password="x", autocommit=True) as connection:
             yield connection
+            connection.execute("DISCARD TEMP")
+        owner.execute(sql.SQL("DROP OWNED BY {}").format(name))
         owner.execute(sql.SQL("DROP ROLE {}").format(name))
