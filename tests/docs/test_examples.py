@@ -8,6 +8,15 @@ from typing import Any
 
 import psycopg
 import pytest
+from authzed.api.v1 import (
+    AsyncClient,
+    ObjectReference,
+    Relationship,
+    RelationshipUpdate,
+    SubjectReference,
+    WriteRelationshipsRequest,
+)
+from grpcutil import insecure_bearer_token_credentials  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import outbox
@@ -18,6 +27,7 @@ from tests.conftest import settings_for
 from tests.docs.pages import PAGES, Page
 
 README = Page("README.md")
+USERS = ("alice", "bob")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=repr)
@@ -26,12 +36,24 @@ def test_python_blocks_compile(page: Page) -> None:
         compile(block, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
+def owner_of_agent(agent: str, user: str) -> WriteRelationshipsRequest:
+    owns = Relationship(
+        resource=ObjectReference(object_type="agent", object_id=agent),
+        relation="owner",
+        subject=SubjectReference(object=ObjectReference(object_type="user", object_id=user)),
+    )
+    touch = RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=owns)
+    return WriteRelationshipsRequest(updates=[touch])
+
+
 async def test_the_readmes_examples_run(
     stack: StackInfo, spicedb_schema: None, database: str, agent: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del spicedb_schema  # there for its effect
     engine = create_async_engine(database.replace("postgresql://", "postgresql+psycopg://"))
-    names: dict[str, Any] = {"engine": engine, "database_url": database}
+    spicedb = AsyncClient(stack.spicedb_endpoint, insecure_bearer_token_credentials(stack.spicedb_token))
+    await spicedb.WriteRelationships(owner_of_agent(agent, "alice"))
+    names: dict[str, Any] = {"engine": engine, "database_url": database, "spicedb": spicedb}
     async with open_worker(settings_for(stack, database)) as worker:
         working = asyncio.create_task(worker.run())
         for block in README.blocks("python", mark="run"):
@@ -44,6 +66,11 @@ async def test_the_readmes_examples_run(
         worker.stop()
         await working
     await engine.dispose()
+    # Whoever owns the schedule and may update its agent may delete it.
+    allowed = [
+        await names["may"](user, "delete", "agent_schedule", f"{agent}--daily-report") for user in USERS
+    ]
+    assert allowed == [True, False]
     # The name that is waited for was created, deleted and created again.
     assert names["result"].status is outbox.Status.SUCCEEDED
     printed = capsys.readouterr().out
