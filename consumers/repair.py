@@ -5,9 +5,7 @@ repeats the live create's own effects, which are conditional; clears away what e
 what a schedule that has run out leaves; and takes a schedule from before the outbox into the ledger.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
@@ -30,19 +28,11 @@ class RepairEffects:
     Args:
         authz: SpiceDB's side.
         temporal: Temporal's side.
-        now: tells the time of day, which decides whether a schedule has run out.
     """
 
-    def __init__(
-        self,
-        authz: AuthzEffects,
-        temporal: TemporalEffects,
-        *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, authz: AuthzEffects, temporal: TemporalEffects) -> None:
         self._authz = authz
         self._temporal = temporal
-        self._now = now
 
     async def apply(self, dispatch: Dispatch) -> Outcome:
         """Make the live schedule whole, take away what no live schedule needs, or adopt what is there.
@@ -89,7 +79,7 @@ class RepairEffects:
             unknown=True,
         )
         whole = await self._temporal.find(dispatch) == Found(str(live))
-        if not whole and _has_run_out(dispatch, self._now()):
+        if not whole and dispatch.ran_out:
             return await self._finish(dispatch, live)
         registered = await self._authz.apply(register)
         if isinstance(registered, Done) and not whole:
@@ -141,8 +131,3 @@ class RepairEffects:
         if not isinstance(cleared, Done):
             return cleared
         return await self._authz.adopt(replace(dispatch, intent_id=live))
-
-
-def _has_run_out(dispatch: Dispatch, now: datetime) -> bool:
-    end = dispatch.request.get("end_at")
-    return end is not None and datetime.fromisoformat(end) <= now

@@ -195,7 +195,7 @@ RETURNS TABLE (
     intent_id uuid, schedule_id text, kind text, event_type text, lease_number bigint, attempt integer,
     strikes integer, unknown boolean, cause_code text, cause_message text, looking boolean,
     patience float8, request jsonb, creator jsonb, trace jsonb, live_intent uuid,
-    live_adopted boolean)
+    live_adopted boolean, ran_out boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off

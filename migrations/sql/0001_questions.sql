@@ -7,13 +7,15 @@ RETURNS TABLE (
     intent_id uuid, schedule_id text, kind text, event_type text, lease_number bigint, attempt integer,
     strikes integer, unknown boolean, cause_code text, cause_message text, looking boolean,
     patience float8, request jsonb, creator jsonb, trace jsonb, live_intent uuid,
-    live_adopted boolean)
+    live_adopted boolean, ran_out boolean)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT q.intent_id, q.schedule_id, i.kind::text, q.event_type::text, q.lease_number, q.attempts, q.strikes,
            q.unknown_until IS NOT NULL, q.cause_code, q.cause_message, q.looking, q.patience,
            asked.request, asked.creator, i.trace, l.live_intent,
-           EXISTS (SELECT FROM outbox.intents a WHERE a.id = ANY (ARRAY[l.live_intent]) AND a.kind = 'repair')
+           EXISTS (SELECT FROM outbox.intents a WHERE a.id = ANY (ARRAY[l.live_intent]) AND a.kind = 'repair'),
+           -- By this clock, as audits judge it, and by no worker's.
+           i.kind = 'repair' AND coalesce((asked.request->>'end_at')::timestamptz <= clock_timestamp(), false)
       FROM outbox.queue q
       JOIN outbox.intents i ON i.id = ANY (ARRAY[q.intent_id])
       LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[q.schedule_id])

@@ -1,7 +1,7 @@
 """Retention: deletes what ended long ago, in SpiceDB and in the ledger, in this order."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from consumers.authz.client import AuthzClient
 from consumers.authz.relationships import mark_of
@@ -24,23 +24,27 @@ async def prune(settings: Settings, older_than: datetime) -> AsyncIterator[int]:
         ValueError: what ended before may be needed still, by late writes.
         StoreUnusable: SpiceDB can't be used; the intents of its batch are kept.
     """
-    youngest = datetime.now(UTC) - timedelta(seconds=settings.late_bound_seconds)
-    if older_than > youngest:
-        raise ValueError(
-            f"--older-than {older_than:%Y-%m-%dT%H:%M:%SZ} is too young: what ended within "
-            f"{settings.late_bound_seconds:.0f} s is kept for late calls and for verifying them "
-            "(OUTBOX_STEP_TIMEOUT_SECONDS + OUTBOX_LATE_WRITE_SECONDS + OUTBOX_VERIFY_AGAIN_SECONDS)"
-        )
     authz = authz_client(settings)
     try:
         async with open_engine(settings.database_url.get_secret_value()) as engine:
             store = RetentionStore(engine, older_than, batch=_BATCH)
+            _refuse_too_young(older_than, await store.now(), settings.late_bound_seconds)
             async for gone in prune_all(store, authz):
                 yield gone
     except StoreFailure as failure:
         raise unusable("the marks of what ended can't be removed", failure) from failure
     finally:
         await authz.close()
+
+
+def _refuse_too_young(older_than: datetime, now: datetime, bound: float) -> None:
+    """Refuse by Postgres' clock, whatever the time is where somebody typed ``30d``."""
+    if older_than > now - timedelta(seconds=bound):
+        raise ValueError(
+            f"--older-than {older_than:%Y-%m-%dT%H:%M:%SZ} is too young: what ended within "
+            f"{bound:.0f} s is kept for late calls and for verifying them "
+            "(OUTBOX_STEP_TIMEOUT_SECONDS + OUTBOX_LATE_WRITE_SECONDS + OUTBOX_VERIFY_AGAIN_SECONDS)"
+        )
 
 
 async def prune_all(store: RetentionStore, authz: AuthzClient) -> AsyncIterator[int]:

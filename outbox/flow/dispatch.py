@@ -49,6 +49,7 @@ class Dispatch:
             or, where none is live, the lane's last.
         live_intent: the lane's live stamp, if a create stands.
         live_adopted: the live stamp is that of an adoption: its schedule in Temporal carries none.
+        ran_out: of a repair: the schedule's own end had passed when the step was leased, by Postgres' clock.
         deadline: on the clock of ``outbox.clock``, in seconds; no call may start after it or outlast it.
     """
 
@@ -70,6 +71,7 @@ class Dispatch:
     trace: Mapping[str, str] = field(default_factory=dict)
     live_intent: UUID | None = None
     live_adopted: bool = False
+    ran_out: bool = False
 
     @property
     def step(self) -> Step:

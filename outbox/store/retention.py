@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+_NOW = text("SELECT clock_timestamp()")
 _PRUNABLE = text("SELECT * FROM outbox.prunable(:older_than, :after, :most)")
 _PRUNE = text("SELECT outbox.prune(:older_than, :intents)")
 _PRUNE_LANES = text("SELECT * FROM outbox.prune_lanes(:older_than, :after, :most)")
@@ -25,6 +26,12 @@ class RetentionStore:
         self._engine = engine
         self._older_than = older_than
         self._batch = batch
+
+    async def now(self) -> datetime:
+        """The time by the clock that says when intents ended."""
+        async with self._engine.connect() as connection:
+            moment: datetime = (await connection.execute(_NOW)).scalar_one()
+        return moment
 
     async def prunable(self) -> AsyncIterator[list[UUID]]:
         """The intents that may go, batch by batch, the oldest first; batches may be empty."""

@@ -141,4 +141,5 @@ def _dispatch(row: Mapping[str, Any], deadline: float) -> Dispatch:
         trace=row["trace"] or {},
         live_intent=row["live_intent"],
         live_adopted=row["live_adopted"],
+        ran_out=row["ran_out"],
     )

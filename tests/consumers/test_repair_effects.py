@@ -27,7 +27,6 @@ from outbox.testing import FaultProxy
 from tests.consumers.conftest import INSTANCE
 
 Make = Callable[..., Dispatch]
-RUN_OUT = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
 
 
 async def plant(schedules: TemporalClient, schedule_id: str) -> None:
@@ -179,11 +178,6 @@ async def test_a_live_schedule_without_an_owner_gets_no_registration(world: Worl
     assert await world.schedule() == Found(str(live))
 
 
-YESTERDAY, TOMORROW = (
-    RUN_OUT | {"end_at": (datetime.now(UTC) + timedelta(days=days)).isoformat()} for days in (-1, 1)
-)
-
-
 def live_after(outcome: Outcome) -> Live | None:
     assert isinstance(outcome, Done)
     return outcome.live
@@ -194,17 +188,22 @@ async def test_a_schedule_that_ran_out_and_is_gone_leaves_no_registration_and_no
 ) -> None:
     live = uuid4()
     await world.registered(live)
-    assert live_after(await world.repair(live, request=YESTERDAY)) is Live.CLEAR
+    assert live_after(await world.repair(live, ran_out=True)) is Live.CLEAR
     assert await world.tuples() == set()
     assert await world.schedule() is None
     assert await world.ended(live), "a registration of it that is under way can't land any more"
-    assert live_after(await world.repair(live, request=YESTERDAY)) is Live.CLEAR, "may be done again"
+    assert live_after(await world.repair(live, ran_out=True)) is Live.CLEAR, "may be done again"
 
 
-async def test_a_schedule_that_has_not_run_out_is_made_whole(world: World) -> None:
+async def test_whether_a_schedule_has_run_out_is_not_for_a_workers_clock_to_say(
+    world: World, temporal: FaultProxy
+) -> None:
     live = uuid4()
-    assert live_after(await world.repair(live, request=TOMORROW)) is None
-    assert await world.schedule() == Found(str(live))
+    ended = {"end_at": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
+    whole = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60, **ended}
+    assert live_after(await world.repair(live, request=whole, ran_out=False)) is None
+    assert await world.tuples() == world.whole(live)
+    assert len(temporal.calls("CreateSchedule")) == 1
 
 
 async def test_a_schedule_that_ran_out_and_that_temporal_still_has_keeps_its_registration(
@@ -213,7 +212,7 @@ async def test_a_schedule_that_ran_out_and_that_temporal_still_has_keeps_its_reg
     live = uuid4()
     await world.registered(live)
     await world.created(live)
-    assert live_after(await world.repair(live, request=YESTERDAY)) is None
+    assert live_after(await world.repair(live, ran_out=True)) is None
     assert await world.tuples() == world.whole(live)
     assert temporal.calls("DeleteSchedule") == []
 
@@ -222,7 +221,7 @@ async def test_while_temporal_can_not_tell_nothing_has_run_out(world: World, tem
     live = uuid4()
     await world.registered(live)
     async with temporal.outage():
-        assert not isinstance(await world.repair(live, request=YESTERDAY), Done)
+        assert not isinstance(await world.repair(live, ran_out=True), Done)
     assert await world.tuples() == world.whole(live)
 
 
@@ -230,7 +229,7 @@ async def test_whoever_took_the_name_of_what_ran_out_keeps_it(world: World) -> N
     live, stranger = uuid4(), uuid4()
     await world.registered(live)
     await world.created(stranger)
-    assert live_after(await world.repair(live, request=YESTERDAY)) is Live.CLEAR
+    assert live_after(await world.repair(live, ran_out=True)) is Live.CLEAR
     assert await world.tuples() == set(), "or its owner would own the stranger's schedule"
     assert await world.schedule() == Found(str(stranger))
 

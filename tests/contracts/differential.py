@@ -29,6 +29,8 @@ from tests.store.floors import long_look
 TIMING = Timing(lease=305.0, step_timeout=105.0, late_write=75.0, verify_again=1005.0)
 _POLICY = RetryPolicy(max_strikes=3)
 _LANES = ["a--0", "a--1", "a--2"]
+# Of two lanes, when their schedules end: before either clock began, and when neither will go any more.
+_ENDS = {"a--0": "1970-01-01T00:00:00Z", "a--1": "2999-01-01T00:00:00Z"}
 _PASSES = (10.0,) * 4 + (20.0,) * 4 + (50.0, 140.0, 410.0)
 _SLACK = 4.0
 LOST = Unknown(ErrorCode.CONNECTION_LOST, "lost")
@@ -202,7 +204,7 @@ class Pair:
         if isinstance(act, float):
             self._pass(act)
         elif isinstance(act, Kind):
-            self._enqueue_all([Entry(_LANES[0], act)])
+            self._enqueue_all([_entry(_LANES[0], act)])
         elif isinstance(act, str) and act != PARKED:
             await self._play_named(act)
         else:
@@ -214,9 +216,9 @@ class Pair:
     async def _play_named(self, act: str) -> None:
         match act:
             case "early":
-                self._enqueue_all([Entry(lane, Kind.CREATE) for lane in _LANES[:2]])
+                self._enqueue_all([_entry(lane, Kind.CREATE) for lane in _LANES[:2]])
             case "late commit":
-                self._enqueue_all([Entry(_LANES[2], Kind.CREATE)], late=True)
+                self._enqueue_all([_entry(_LANES[2], Kind.CREATE)], late=True)
             case "committed":
                 self._commit_late(rolled_back=False)
             case "claimed":
@@ -263,7 +265,7 @@ class Pair:
 
     def _enqueue(self) -> None:
         entries = [
-            Entry(self._dice.choice(_LANES), self._dice.choice([Kind.CREATE, Kind.CREATE, Kind.DELETE]))
+            _entry(self._dice.choice(_LANES), self._dice.choice([Kind.CREATE, Kind.CREATE, Kind.DELETE]))
             for _ in range(self._dice.choice([1, 1, 2, 3]))
         ]
         self._enqueue_all(entries, late=len(self._open) < 2 and self._dice.random() < 0.2)
@@ -527,9 +529,14 @@ def _settled(dispatch: Dispatch, outcome: Outcome) -> Settlement:
     return replace(settled, delay_seconds=15.0 if settled.delay_seconds else 0.0)
 
 
+def _entry(lane: str, kind: Kind) -> Entry:
+    ends = {"end_at": _ENDS[lane]} if kind is Kind.CREATE and lane in _ENDS else {}
+    return Entry(lane, kind, ends)
+
+
 def _request(entry: Entry) -> dict[str, Any]:
     agent, _, name = entry.schedule_id.partition("--")
-    request: dict[str, Any] = {"kind": entry.kind.value, "agent_id": agent, "name": name}
+    request: dict[str, Any] = {"kind": entry.kind.value, "agent_id": agent, "name": name, **entry.request}
     if entry.kind is Kind.CREATE:
         request |= {"workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
     return request
@@ -550,6 +557,7 @@ def _by_id(dispatches: Sequence[Dispatch]) -> dict[UUID, dict[str, Any]]:
             "patience": one.patience,
             "live_intent": one.live_intent,
             "live_adopted": one.live_adopted,
+            "ran_out": one.ran_out,
             "adopts": one.adopts,
         }
         for one in dispatches

@@ -1,6 +1,7 @@
 """The ledger in memory: ``outbox.claim``, as in migrations/sql/0001_claiming.sql."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from uuid import UUID
 
 from outbox.errors import ErrorCode
@@ -133,7 +134,11 @@ class Claiming(Tables):
             creator=Creator(**entry.creator),
             live_intent=self.live_intent(row.schedule_id),
             live_adopted=self._is_repair(self.live_intent(row.schedule_id)),
+            ran_out=intent.kind is Kind.REPAIR and self._has_passed(entry.request.get("end_at")),
         )
+
+    def _has_passed(self, instant: str | None) -> bool:
+        return instant is not None and datetime.fromisoformat(instant).timestamp() <= self._clock()
 
     def _is_repair(self, intent_id: UUID | None) -> bool:
         intent = self.intents.get(intent_id) if intent_id else None
