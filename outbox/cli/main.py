@@ -89,10 +89,11 @@ class _Commands(TyperGroup):
         group = typer.Typer()
         group.callback()(lambda: None)
         import_module(f"outbox.cli.{module}").register(group)
-        return typer.main.get_group(group).commands[cmd_name]
+        return _flowing(typer.main.get_group(group).commands[cmd_name])
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """List the commands."""
+        _flowing(self)
         with self._only_listed():
             super().format_help(ctx, formatter)
 
@@ -110,6 +111,15 @@ class _Commands(TyperGroup):
             self._listing = False
 
 
+def _flowing(command: Any) -> Any:
+    """Let the terminal alone say where the lines of its help end, not the source as well."""
+    paragraphs = (command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
+    for below in getattr(command, "commands", {}).values():
+        _flowing(below)
+    return command
+
+
 app = typer.Typer(
     name="outbox",
     cls=_Commands,
@@ -125,7 +135,7 @@ app = typer.Typer(
     the embedded stack of `outbox up` is used if it runs.
 
     Exit codes: 0 done, 1 it ran and found something wrong, 2 bad usage or input, 3 a component can't be
-    reached, 4 --wait ran out of time.
+    reached, 4 --wait ran out of time, 130 Ctrl-C, 141 nobody read on (`| head -1`).
     """,
 )
 

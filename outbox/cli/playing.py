@@ -1,4 +1,4 @@
-"""``outbox demo``: the shop window; everything it does lies in ``outbox.demo``."""
+"""Plays the demo: its stack, its signals, its exit code."""
 
 import signal
 import time
@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 from rich.console import Console
 
-from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json, run_until_interrupted
+from outbox.cli.running import Code, CommandError, err, out, print_json, run_until_interrupted
 from outbox.cli.stack import embedded_stack, settings_of, start
 from outbox.demo import summary
 from outbox.demo.story import Ended, Story
@@ -20,19 +20,8 @@ if TYPE_CHECKING:
     from outbox.stack import Stack, StackInfo
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("demo")(demo)
-
-
-@command
-def demo(*, as_json: Json = False) -> None:
-    """Show it all: real servers, two hundred intents, failures of every kind, and all stores agreed.
-
-    Starts the embedded stack (in .outbox/, or OUTBOX_HOME) and leaves it running for the commands that it
-    prints at the end; `outbox down` stops it. About a minute. Exits 1 if the stores disagree in the end, or
-    an intent did not end as it must. Ctrl-C leaves the stack as it was found.
-    """
+def play(*, as_json: bool) -> None:
+    """Play the demo on the embedded stack, and show what came of it."""
     started = time.monotonic()
     _interrupt_on_signals()
     console = err if as_json else out

@@ -5,18 +5,19 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from outbox.cli.main import COMMANDS
+from outbox.cli.main import COMMANDS, app
+from outbox.cli.running import Code
 
 CLIENTS = {"temporalio", "authzed", "grpc", "kafka"}
 DATABASE = {"sqlalchemy", "psycopg", "alembic"}
 HEAVY = CLIENTS | DATABASE | {"pydantic_settings", "structlog", "psutil"}
-# What starts servers or workers takes longer than its modules.
-PLAYS = {"demo", "run", "relay"}
 NAMES_LOADED = (
     "import sys\nfrom outbox.cli.main import main\n"
     "sys.argv = ['outbox', *sys.argv[1:]]\n"
@@ -42,15 +43,30 @@ def test_what_needs_no_command_loads_none(arguments: tuple[str, ...]) -> None:
     assert loaded(*arguments) & (HEAVY | {"pydantic", "asyncio"}) == set()
 
 
-@pytest.mark.parametrize("words", ["in", *(f"{name} --" for name in COMMANDS if name not in PLAYS)])
+@pytest.mark.parametrize("words", ["in", *(f"{name} --" for name in COMMANDS)])
 def test_completing_a_command_or_its_options_runs_and_loads_none(words: str) -> None:
     asked = {"_OUTBOX_COMPLETE": "complete_bash", "COMP_WORDS": f"outbox {words}"}
     assert loaded(**asked, COMP_CWORD=str(len(words.split()))) & HEAVY == set()
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in PLAYS])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_loads_nothing_that_it_would_run(name: str) -> None:
     assert loaded(name, "--help") & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_only_the_terminal_says_where_the_lines_of_help_end(name: str | None) -> None:
+    ran = CliRunner().invoke(app, [*([name] if name else []), "--help"], env={"COLUMNS": "1000"})
+    prose, *_ = ran.stdout.partition("╭")
+    lines = [bool(line.strip()) for line in prose.splitlines()]
+    assert any(lines)
+    assert not any(both for both in pairwise(lines) if all(both)), prose
+
+
+def test_the_help_tells_each_exit_code() -> None:
+    told = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "1000"}).stdout.split())
+    _, _, codes = told.partition("Exit codes: ")
+    assert re.findall(r"(?:^|, )(\d+) ", codes) == [str(code.value) for code in Code]
 
 
 def test_the_settings_are_printed_without_any_client() -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from outbox.audit.drift import Drift, DriftKind, Fix, Report
-from outbox.cli import demo as command
+from outbox.cli import playing as command
 from outbox.cli.main import app
 from outbox.demo import summary
 from outbox.demo.story import Ended
