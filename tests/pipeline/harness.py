@@ -245,3 +245,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
         if value is not None
     }
     return {key: value for key, value in os.environ.items() if not key.startswith("OUTBOX_")} | values
+
+
+async def said(log: Path, words: str) -> bool:
+    """Whether a process has logged these words."""
+    return words in await asyncio.to_thread(log.read_text)

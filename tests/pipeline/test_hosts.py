@@ -1,20 +1,40 @@
 """What a host does to a worker: a clock that is wrong, names that don't resolve, peers that vanish."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import orjson
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
-from tests.pipeline.harness import Pipeline
+from outbox.store import notifier
+from outbox.store.notifier import Notifier
+from outbox.testing.relay import Relay
+from tests.pipeline.harness import PATIENT, Pipeline, Process, environment_of, said
+from tests.pipeline.ledger import until
 from tests.pipeline.scenes import CREATE
 
 REPAIRING = {"repair_concurrency": 2}
+STORES = ("postgres", "spicedb", "temporal")
+OWN_MOUNTS = ("unshare", "--mount")
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@pytest.fixture(scope="module")
+def own_mounts() -> None:
+    if subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this host lets nobody make a namespace of mounts")
 
 
 @pytest.mark.skipif(FAKETIME is None, reason="Debian's package faketime is not there")
@@ -38,6 +58,7 @@ async def test_the_clock_of_a_workers_host_decides_nothing(
         monkeypatch.setenv(name, value)
     log = tmp_path / "worker.log"
     async with pipeline.process(log, **REPAIRING):
+        await until("the worker to start", lambda: said(log, "worker.started"), seconds=120)
         await repaired(pipeline, "soon")
         found = await pipeline.stores.schedule(pipeline.lane("soon"))
         assert found
@@ -84,6 +105,129 @@ def wrong(clock: Path) -> dict[str, str]:
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
+
+
+@pytest.mark.usefixtures("own_mounts")
+async def test_names_that_do_not_resolve_are_waited_for(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Those of the stores at the start, and all of them later."""
+    log = tmp_path / "worker.log"
+    async with named(pipeline, tmp_path, log) as (process, postgres):
+        await until("the worker to start", lambda: said(log, "worker.started"), seconds=120)
+        first = await pipeline.create("first")
+        await pipeline.ledger.await_attempt(first.id, "unreachable")
+        resolve(tmp_path, *STORES)
+        await pipeline.ledger.await_event(first.id, "created")
+        resolve(tmp_path)
+        for end in (postgres.cut_all, pipeline.spicedb.cut_connections, pipeline.temporal.cut_connections):
+            end()
+        await until("Postgres to be missed", lambda: said(log, "take.postponed"))
+        later = await pipeline.create("later")
+        resolve(tmp_path, *STORES)
+        await pipeline.ledger.await_event(later.id, "created")
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    await pipeline.agree()
+
+
+@pytest.mark.usefixtures("own_mounts")
+def test_a_postgres_whose_name_does_not_resolve_is_one_line_and_3(tmp_path: Path) -> None:
+    resolve(tmp_path)
+    ran = subprocess.run(
+        [*with_hosts(tmp_path), sys.executable, "-m", "outbox", "run"],
+        env={
+            **os.environ,
+            "OUTBOX_DATABASE_URL": "postgresql://x@postgres.example/x",
+            "OUTBOX_SPICEDB_TOKEN": "token",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 3
+    *_, line = ran.stderr.splitlines()
+    assert line.startswith("outbox: Postgres: failed to resolve host 'postgres.example'")
+    assert "OUTBOX_DATABASE_URL" in line
+
+
+async def test_stores_whose_peer_vanished_cost_a_deadline_and_no_more(pipeline: Pipeline) -> None:
+    before = await pipeline.create("before")
+    async with pipeline.working():
+        await pipeline.ledger.await_event(before.id, "created")
+        async with pipeline.spicedb.black_hole():
+            intent = await pipeline.create("registers")
+            await pipeline.ledger.await_attempt(intent.id, "timed_out")
+        await pipeline.ledger.await_event(intent.id, "created")
+        async with pipeline.temporal.black_hole():
+            intent = await pipeline.create("creates")
+            await pipeline.ledger.await_attempt(intent.id, "timed_out")
+        await pipeline.ledger.await_event(intent.id, "created")
+    await pipeline.agree()
+
+
+async def test_a_listener_whose_peer_vanished_connects_anew(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "_HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(notifier, "_RECONNECT_SECONDS", 0.05)
+    url = make_url(pipeline.database_url)
+    assert url.port
+    heard = asyncio.Event()
+    async with Relay(url.port) as relay:
+        through = Notifier(url.set(port=relay.port).render_as_string(hide_password=False))
+        through.on_wake = heard.set
+        async with through:
+            await heard.wait()
+            heard.clear()
+            with capture_logs() as logs:
+                async with relay.silent():
+                    await until("it to be given up", lambda: told(logs, "notifier.lost"))
+            await heard.wait()
+
+
+@asynccontextmanager
+async def named(pipeline: Pipeline, at: Path, log: Path) -> AsyncIterator[tuple[Process, Relay]]:
+    """Inside, a worker runs that knows its stores by names; at first only Postgres' resolves."""
+    url = make_url(pipeline.database_url)
+    assert url.port
+    resolve(at, "postgres")
+    async with Relay(url.port) as postgres:
+        through = url.set(host="postgres.example", port=postgres.port).render_as_string(hide_password=False)
+        ends = {
+            "database_url": SecretStr(through),
+            "spicedb_endpoint": pipeline.spicedb.address.replace("127.0.0.1", "spicedb.example"),
+            "temporal_address": pipeline.temporal.address.replace("127.0.0.1", "temporal.example"),
+        }
+        with log.open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *with_hosts(at),
+                *(sys.executable, "-m", "outbox", "run"),
+                env=environment_of(pipeline.settings.model_copy(update=PATIENT | ends)),
+                cwd=at,
+                stderr=stderr,
+            )
+        try:
+            yield process, postgres
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+def resolve(at: Path, *names: str) -> None:
+    """Let these names of stores resolve, and no others, for who runs with the hosts of this folder."""
+    (at / "nsswitch").write_text("hosts: files\n")
+    (at / "hosts").write_text(f"127.0.0.1 localhost {' '.join(f'{name}.example' for name in names)}\n")
+
+
+def with_hosts(at: Path) -> list[str]:
+    """How to start a process that resolves names by a folder's own files, and asks no DNS."""
+    bind = 'mount --bind "$0/hosts" /etc/hosts && mount --bind "$0/nsswitch" /etc/nsswitch.conf && exec "$@"'
+    return [*OWN_MOUNTS, "sh", "-c", bind, str(at)]
+
+
+async def told(logs: list[Any], event: str) -> bool:
+    return any(entry["event"] == event for entry in logs)
 
 
 async def repaired(pipeline: Pipeline, name: str) -> None:

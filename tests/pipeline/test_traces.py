@@ -13,7 +13,7 @@ import pytest
 from grpc import StatusCode as Status
 
 from outbox.stack import Stack
-from tests.pipeline.harness import BAD_CRON, NOBODY, PATIENT, Pipeline
+from tests.pipeline.harness import BAD_CRON, NOBODY, PATIENT, Pipeline, said
 from tests.pipeline.ledger import until
 from tests.pipeline.stores import legacy, owner, registered
 from tests.stack.containers import ContainerStack
@@ -831,7 +831,3 @@ class TestDrain:
         assert await pipeline.ledger.events(follower.id) == ["delete.requested"]
         await pipeline.work()
         await pipeline.agree()
-
-
-async def said(log: Path, words: str) -> bool:
-    return words in await asyncio.to_thread(log.read_text)
