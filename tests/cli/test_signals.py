@@ -11,8 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from outbox.cli.main import app
 
 OUTBOX = (sys.executable, "-m", "outbox")
 PROCESS_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
@@ -91,6 +95,13 @@ def test_what_a_command_is_about_does_not_make_it_a_worker(silent: dict[str, str
     """Code 0 would say that the intent is enqueued."""
     ran = signalled((), ("delete", "run", "relay"), silent, signal.SIGTERM, "typer")
     assert ran.returncode == -signal.SIGTERM
+
+
+def test_no_option_before_a_commands_name_takes_a_value() -> None:
+    """Or the value would be taken for the command."""
+    options: Any = typer.main.get_command(app).params
+    assert options
+    assert all(option.is_flag for option in options)
 
 
 @pytest.mark.parametrize("moment", ["outbox.cli.main", "typer", "outbox.cli.audit"])
