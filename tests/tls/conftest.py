@@ -8,7 +8,7 @@ import pytest
 from outbox.stack import StackInfo
 from outbox.testing import FaultProxy
 from tests.pipeline.conftest import pipeline, stores
-from tests.tls.certificates import Authority, server_context
+from tests.tls.credentials import Authority, server_context
 
 __all__ = ["pipeline", "stores"]
 
@@ -29,7 +29,13 @@ def stranger() -> Iterator[Authority]:
 
 @pytest.fixture
 def context(authority: Authority) -> ssl.SSLContext:
-    """How both proxies speak TLS."""
+    """How a server speaks TLS: SpiceDB, where there are two."""
+    return server_context(authority.issue())
+
+
+@pytest.fixture
+def temporal_context(authority: Authority) -> ssl.SSLContext:
+    """How Temporal does, where there are two."""
     return server_context(authority.issue())
 
 
@@ -40,8 +46,8 @@ async def spicedb(stack: StackInfo, context: ssl.SSLContext) -> AsyncIterator[Fa
 
 
 @pytest.fixture
-async def temporal(stack: StackInfo, context: ssl.SSLContext) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(stack.temporal_address, tls=context) as proxy:
+async def temporal(stack: StackInfo, temporal_context: ssl.SSLContext) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(stack.temporal_address, tls=temporal_context) as proxy:
         yield proxy
 
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from threading import Thread
 from typing import Any
 
-import grpc
 import pytest
 
 from consumers.calls import Call, StoreFailure
@@ -19,7 +18,7 @@ from outbox.settings import Settings
 from outbox.stack import StackInfo
 from outbox.testing import FaultProxy
 from tests.pipeline.ledger import until
-from tests.tls.certificates import HOST, Authority, Pair, ask_for_certificates, server_context
+from tests.tls.credentials import HOST, Authority, Pair, ask_for_certificates, ask_for_key, server_context
 
 MISCONFIGURED, UNREACHABLE, LOST = ErrorCode.MISCONFIGURED, ErrorCode.UNREACHABLE, ErrorCode.CONNECTION_LOST
 PLACE = {"spicedb": "spicedb_endpoint", "temporal": "temporal_address"}
@@ -249,16 +248,3 @@ async def test_temporal_takes_a_client_by_its_api_key(
         # The key alone turns TLS on, too, and trusts whom the system trusts.
         failure = await temporal_store.outcome(proxy.address, temporal_api_key="right-key")
         assert_named(failure, MISCONFIGURED, "OUTBOX_TEMPORAL_TLS_CA")
-
-
-def ask_for_key(proxy: FaultProxy, key: str) -> None:
-    """From here on, calls with another key are refused, each as the last hop before Temporal does."""
-    wanted = ("authorization", f"Bearer {key}")
-    for method in ("GetSystemInfo", "DescribeNamespace"):
-        proxy.fail(
-            method,
-            status=grpc.StatusCode.UNAUTHENTICATED,
-            details="Request unauthorized.",
-            when=lambda call: wanted not in call.metadata,
-            times=None,
-        )

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from outbox.compose.clients import authz_client, temporal_client
 from outbox.settings import Settings
-from tests.tls.certificates import Authority
+from tests.tls.credentials import Authority
 
 
 @pytest.fixture(params=["missing", "empty", "garbage", "folder"])

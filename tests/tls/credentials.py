@@ -1,4 +1,4 @@
-"""Certificates made for a test, and contexts of servers that show them."""
+"""Certificates made for a test, and servers that show them, or ask for them or for keys."""
 
 import ssl
 from collections.abc import Iterator
@@ -8,9 +8,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import grpc
 import trustme
 
+from outbox.testing import FaultProxy
+
 HOST = "127.0.0.1"
+_TEMPORAL_METHODS = (
+    "GetSystemInfo",
+    "DescribeNamespace",
+    "DescribeSchedule",
+    "CreateSchedule",
+    "DeleteSchedule",
+)
 
 
 class Pair(NamedTuple):
@@ -66,3 +76,17 @@ def ask_for_certificates(context: ssl.SSLContext, trusted: Authority) -> None:
     """From here on, clients must show a certificate of this authority."""
     context.load_verify_locations(trusted.file)
     context.verify_mode = ssl.CERT_REQUIRED
+
+
+def ask_for_key(proxy: FaultProxy, key: str) -> None:
+    """From here on, calls to Temporal with another API key are refused, as its last hop refuses them."""
+    wanted = ("authorization", f"Bearer {key}")
+    proxy.clear()
+    for method in _TEMPORAL_METHODS:
+        proxy.fail(
+            method,
+            status=grpc.StatusCode.UNAUTHENTICATED,
+            details="Request unauthorized.",
+            when=lambda call: wanted not in call.metadata,
+            times=None,
+        )
