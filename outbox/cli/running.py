@@ -156,6 +156,9 @@ def _explain_others(error: Exception) -> tuple[str, Code]:
     from pydantic import ValidationError  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError  # noqa: PLC0415
 
+    from outbox.store.engine import why  # noqa: PLC0415
+    from outbox.store.url import to_mend  # noqa: PLC0415
+
     match error:
         case ValidationError():
             first = error.errors()[0]
@@ -164,8 +167,8 @@ def _explain_others(error: Exception) -> tuple[str, Code]:
         case ValueError():
             return str(error), Code.BAD_INPUT
         case OperationalError() | InterfaceError():
-            reason = str(error.orig).strip().splitlines()[0]
-            return f"Postgres can't be reached: {reason} (check OUTBOX_DATABASE_URL)", Code.UNREACHABLE
+            reason = why(error)
+            return f"Postgres can't be reached: {reason} (check {to_mend(reason)})", Code.UNREACHABLE
         case DBAPIError():
             return _database_refusal(error.orig), Code.FOUND_WRONG
         case _:

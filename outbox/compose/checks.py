@@ -15,10 +15,11 @@ from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
 from outbox.store import migrations
 from outbox.store.blockers import Blocker, blocker
-from outbox.store.engine import open_engine
+from outbox.store.engine import open_engine, why
 from outbox.store.instance import instance
 from outbox.store.reads import ReadStore
 from outbox.store.sessions import Holder, oldest_holder
+from outbox.store.url import to_mend
 
 _SECONDS = 5.0
 _LONG_TRANSACTION_SECONDS = 300.0
@@ -57,8 +58,8 @@ async def check_postgres(settings: Settings) -> list[Finding]:
             holder = await oldest_holder(connection)
             blocked_by = await blocker(connection)
     except DBAPIError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        fix = "start it, or mend OUTBOX_DATABASE_URL"
+        reason = why(error)
+        fix = f"start it, or mend {to_mend(reason)}"
         return [Finding("Postgres", "reachable", reason, fix, reachable=False)]
     needed = migrations.newest()
     reached = Finding("Postgres", "reachable")

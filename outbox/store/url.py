@@ -1,11 +1,14 @@
 """Reads a Postgres URL as libpq does: every spelling of it means the same to all that we connect with."""
 
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 _EXAMPLE = "postgresql://user:password@host/database"
+_TLS = re.compile(r"(?i)\bssl\b|certificate|private key|no encryption")
+_TLS_PARAMETERS = "sslmode, sslrootcert, sslcert and sslkey"
 
 
 def parameters(url: str, name: str = "OUTBOX_DATABASE_URL") -> dict[str, str]:
@@ -48,3 +51,9 @@ def _listed_hosts(rest: str) -> dict[str, str]:
         return {"host": ",".join(hosts)} if hosts else {}
     named = [host.rpartition(":") if ":" in host else (host, "", "") for host in hosts]
     return {"host": ",".join(one[0] for one in named), "port": ",".join(one[2] for one in named)}
+
+
+def to_mend(reason: str) -> str:
+    """Name what to look at, where Postgres can't be reached for this reason."""
+    about_tls = _TLS.search(reason) is not None
+    return f"{_TLS_PARAMETERS} in OUTBOX_DATABASE_URL" if about_tls else "OUTBOX_DATABASE_URL"

@@ -43,6 +43,11 @@ class LazyStack:
         self._stack.start(name)
         return State.load(home)
 
+    def restart(self, name: Name) -> None:
+        """Start one server again, with what has been changed of its files."""
+        self._stack.stop(name)
+        self._stack.start(name)
+
     def status(self) -> set[str]:
         """The names of the servers that run."""
         return {name for name, process in self._stack.status().items() if process is not None}

@@ -59,6 +59,8 @@ class Authority:
         self._issued += 1
         pair = Pair(self._folder / f"{self._issued}.pem", self._folder / f"{self._issued}.key")
         leaf.cert_chain_pems[0].write_to_path(pair.certificate)
+        # libpq takes no key that others may read.
+        pair.key.touch(mode=0o600)
         leaf.private_key_pem.write_to_path(pair.key)
         return pair
 
