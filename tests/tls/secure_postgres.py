@@ -85,14 +85,13 @@ class SecurePostgres:
             return row and row[0]
 
     def show(self, pair: Pair) -> None:
-        """Show another certificate to those who connect from now on, and cut off those who have."""
+        """Show another certificate to those who connect from now on."""
         before = self.execute("SELECT pg_conf_load_time()")
         self._install(pair)
         self.execute("SELECT pg_reload_conf()")
         # A new session tells when the server that it comes from has read its files.
         while self.execute("SELECT pg_conf_load_time()") == before:
             time.sleep(0.05)
-        self.cut_off()
 
     def cut_off(self) -> None:
         """End the sessions of both roles."""

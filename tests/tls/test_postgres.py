@@ -150,7 +150,9 @@ async def test_what_is_changed_while_a_worker_runs_is_waited_out(
         async with Bench(url).worker(until_idle=False) as worker:
             running = asyncio.create_task(worker.run())
 
-            async def failed() -> bool:
+            async def turned_away() -> bool:
+                # Again and again: a session that was just being made is none yet, and would go on.
+                await asyncio.to_thread(server.cut_off)
                 return any(said in str(line.get("reason")) for line in logs)
 
             async with await psycopg.AsyncConnection.connect(server.url("postgres")) as connection:
@@ -159,8 +161,7 @@ async def test_what_is_changed_while_a_worker_runs_is_waited_out(
                     server.show(authority.issue(expired=True))
                 else:
                     server.execute(f"ALTER ROLE {role} PASSWORD 'another'")
-                    server.cut_off()
-                await until("the worker to be turned away", failed)
+                await until("the worker to be turned away", turned_away)
                 intent = await enqueue(connection)
             if what == "certificate":
                 server.show(authority.issue())
