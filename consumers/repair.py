@@ -2,7 +2,8 @@
 
 Runs in the lane like any other intent, so that nothing else of the lane is under way (design rule 5). It
 repeats the live create's own effects, which are conditional; clears away what ended intents left behind, and
-what a schedule that has run out leaves; and takes a schedule from before the outbox into the ledger.
+what a schedule that has run out leaves; and takes into the ledger what it doesn't know, from before the
+outbox or of a ledger that was lost.
 """
 
 from dataclasses import replace
@@ -35,7 +36,7 @@ class RepairEffects:
         self._temporal = temporal
 
     async def apply(self, dispatch: Dispatch) -> Outcome:
-        """Make the live schedule whole, take away what no live schedule needs, or adopt what is there.
+        """Make the live schedule whole, take away what no live schedule needs, or take in what is there.
 
         What somebody else put there is left alone and reported by ``audit``: a repair is done with it.
 
@@ -58,6 +59,8 @@ class RepairEffects:
         return await self._authz.withdraw(dispatch) if dispatch.adopts else Done()
 
     async def _bring_about(self, dispatch: Dispatch) -> Outcome:
+        if dispatch.reclaims is not None:
+            return await self._reclaim(dispatch, dispatch.reclaims)
         if dispatch.live_intent is None:
             return await (self._adopt(dispatch) if dispatch.adopts else self._clear(dispatch))
         if dispatch.live_adopted:
@@ -79,15 +82,19 @@ class RepairEffects:
             unknown=True,
         )
         whole = await self._temporal.find(dispatch) == Found(str(live))
-        if not whole and dispatch.ran_out:
+        if not whole and (dispatch.ran_out or await self._was_ended(dispatch, live)):
             return await self._finish(dispatch, live)
         registered = await self._authz.apply(register)
         if isinstance(registered, Done) and not whole:
             return await self._temporal.apply(replace(register, event_type=EventType.REGISTERED))
         return registered
 
+    async def _was_ended(self, dispatch: Dispatch, live: UUID) -> bool:
+        """Whether the live intent's end is in SpiceDB already: then the ledger has gone back in time."""
+        return await self._authz.has_ended(dispatch, str(live))
+
     async def _finish(self, dispatch: Dispatch, live: UUID) -> Outcome:
-        """Free the name of a schedule that has run out and is gone, and end its owner's access."""
+        """Free the name of a schedule that has ended and is gone, and end its owner's access."""
         cleared = await self._temporal.clear_debris(dispatch)
         if not isinstance(cleared, Done | Conflict):
             return cleared
@@ -103,6 +110,19 @@ class RepairEffects:
         # Somebody else's schedule of the name is no reason to leave a former owner's access to it.
         deregistered = await self._authz.clear_debris(dispatch)
         return unscheduled if isinstance(deregistered, Done) else deregistered
+
+    # Schedules of a ledger that was lost.
+
+    async def _reclaim(self, dispatch: Dispatch, stamp: str) -> Outcome:
+        """Have what carries the stamp in both stores live again: it stays as it is."""
+        stands = await self._temporal.find(dispatch) == Found(stamp)
+        if not stands or not await self._authz.carries(dispatch, stamp):
+            message = f"{dispatch.schedule_id} can't be reclaimed: the stores don't agree on {stamp} any more"
+            return Conflict(ErrorCode.CONFLICT_FOREIGN, message)
+        if dispatch.live_intent is not None and str(dispatch.live_intent) != stamp:
+            # An older ledger's, of which nothing is left.
+            await self._authz.retire(dispatch, str(dispatch.live_intent))
+        return Done(live=Live.RECLAIM)
 
     # Schedules from before the outbox.
 
@@ -127,6 +147,8 @@ class RepairEffects:
 
     async def _restore_adopted(self, dispatch: Dispatch, live: UUID) -> Outcome:
         """Restore an adopted schedule's stamp; what its creator asked for isn't known, so it stays gone."""
+        if await self._was_ended(dispatch, live):
+            return await self._finish(dispatch, live)
         cleared = await self._temporal.clear_debris(dispatch)
         if not isinstance(cleared, Done):
             return cleared

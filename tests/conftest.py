@@ -108,8 +108,10 @@ def template(stack: StackInfo) -> str:
 
 @pytest.fixture
 def database(stack: StackInfo, template: str) -> Iterator[str]:
-    """The URL of a migrated database of the test's own."""
+    """The URL of a migrated database of the test's own: an outbox of its own, too."""
     with copied(stack, template) as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("UPDATE outbox.instance SET id = gen_random_uuid()")
         yield url
 
 

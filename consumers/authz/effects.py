@@ -5,6 +5,8 @@ write is conditional; an intent is marked ended before what it registered is tak
 it which arrives late can never land; and nothing that isn't ours is ever touched.
 """
 
+from collections.abc import Iterable
+
 import structlog
 
 from consumers.authz.client import AuthzClient, NotAsExpected, Read, Requires, Tuple
@@ -121,6 +123,34 @@ class AuthzEffects:
             return Done(await self._client.delete(stamped(stamp.resource_id, stamp.subject_id), [], call))
         except StoreFailure as failure:
             return failure.outcome
+
+    async def carries(self, dispatch: Dispatch, stamp: str) -> bool:
+        """Whether this stamp alone stands, under the dispatch's creator alone, and is not marked as ended.
+
+        Raises:
+            StoreFailure: SpiceDB can't tell in time.
+        """
+        call = _call(dispatch)
+        holding = await self._read(dispatch.schedule_id, call)
+        if holding.stamps != [stamp] or _owners(holding.tuples) != {owner_of(dispatch.creator)}:
+            return False
+        return not await self.has_ended(dispatch, stamp)
+
+    async def has_ended(self, dispatch: Dispatch, intent_id: str) -> bool:
+        """Whether an intent is marked as ended.
+
+        Raises:
+            StoreFailure: SpiceDB can't tell in time.
+        """
+        return bool((await self._client.read(ended(intent_id), _call(dispatch))).tuples)
+
+    async def retire(self, dispatch: Dispatch, intent_id: str) -> None:
+        """Mark an intent as ended, so that no registration of it can land any more.
+
+        Raises:
+            StoreFailure: it isn't known to be marked.
+        """
+        await self._client.touch([mark_of(intent_id)], _call(dispatch))
 
     # Registering.
 
@@ -279,6 +309,21 @@ def owner_of(creator: Creator) -> tuple[str, str] | None:
     if creator.service_account_id is not None:
         return SERVICE_ACCOUNT, creator.service_account_id
     return None
+
+
+def creator_of(tuples: Iterable[Tuple]) -> Creator | None:
+    """Name who owns a schedule of these relationships; None: not one user or service account."""
+    match list(_owners(tuples)):
+        case [(kind, owner)] if kind == USER:
+            return Creator(user_id=owner)
+        case [(kind, owner)] if kind == SERVICE_ACCOUNT:
+            return Creator(service_account_id=owner)
+        case _:
+            return None
+
+
+def _owners(tuples: Iterable[Tuple]) -> set[tuple[str, str]]:
+    return {(t.subject_type, t.subject_id) for t in tuples if t.relation == OWNER}
 
 
 def _call(dispatch: Dispatch) -> Call:

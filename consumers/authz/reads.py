@@ -1,10 +1,12 @@
 """Reads all that SpiceDB holds of the outbox, page by page, for comparing it with the ledger."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Collection
 from functools import partial
 
 from consumers.authz.client import AuthzClient, Match, Tuple
 from consumers.authz.names import ENDED, INTENT, REGISTERED_BY, SCHEDULE
+from consumers.authz.relationships import ended
 from consumers.calls import Call, read_patiently
 
 _PAGE = 1000
@@ -31,6 +33,17 @@ async def read_stamps(
     page = await client.read_page(SCHEDULE, "", cursor, Call.within(seconds), limit=_PAGE)
     stamps = {found.resource_id: found.subject_id for found in page.tuples if found.relation == REGISTERED_BY}
     return stamps, page.cursor
+
+
+async def read_marks(client: AuthzClient, stamps: Collection[str], *, seconds: float) -> set[str]:
+    """Tell which of these stamps are marked as ended, each read fully consistent.
+
+    Raises:
+        StoreFailure: SpiceDB can't tell, though it was asked three times for so many seconds.
+    """
+    reads = {stamp: read_patiently(partial(client.read, ended(stamp)), seconds=seconds) for stamp in stamps}
+    found = await asyncio.gather(*reads.values())
+    return {stamp for stamp, read in zip(reads, found, strict=True) if read.tuples}
 
 
 async def read_schedules(

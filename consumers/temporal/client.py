@@ -18,6 +18,7 @@ from temporalio.api.workflowservice.v1 import (
     DeleteScheduleRequest,
     DescribeNamespaceRequest,
     DescribeScheduleRequest,
+    DescribeScheduleResponse,
     ListSchedulesRequest,
 )
 from temporalio.client import Client
@@ -25,6 +26,7 @@ from temporalio.converter import DataConverter
 from temporalio.service import TLSConfig
 
 from consumers.calls import Call, StoreFailure
+from consumers.temporal.described import request_of
 from consumers.temporal.errors import STORE, Absent, Taken, classify
 from consumers.temporal.request import create_request, instance_in, stamp_in
 from outbox.errors import ErrorCode
@@ -121,12 +123,15 @@ class TemporalClient:
 
     async def describe(self, schedule_id: str, call: Call) -> Found | None:
         """Read a schedule's stamp; None if there is no such schedule."""
-        request = DescribeScheduleRequest(namespace=self._client.namespace, schedule_id=schedule_id)
-        try:
-            response = await self._bounded(self._service.describe_schedule, request, call, reads=True)
-        except NotThere:
+        response = await self._describe(schedule_id, call)
+        return None if response is None else _found(response.memo)
+
+    async def definition(self, schedule_id: str, call: Call) -> tuple[Found, dict[str, Any]] | None:
+        """Read a schedule's stamp, and the request of an intent that would create it as it is now."""
+        response = await self._describe(schedule_id, call)
+        if response is None:
             return None
-        return _found(response.memo)
+        return _found(response.memo), request_of(schedule_id, response.schedule)
 
     async def list_page(self, token: bytes, call: Call, *, limit: int) -> Page:
         """Read on through the namespace's schedules, from where a page before left off.
@@ -162,6 +167,16 @@ class TemporalClient:
         """
         request = DescribeNamespaceRequest(namespace=self._client.namespace)
         await self._bounded(self._service.describe_namespace, request, call, reads=True)
+
+    async def _describe(self, schedule_id: str, call: Call) -> DescribeScheduleResponse | None:
+        request = DescribeScheduleRequest(namespace=self._client.namespace, schedule_id=schedule_id)
+        try:
+            found: DescribeScheduleResponse = await self._bounded(
+                self._service.describe_schedule, request, call, reads=True
+            )
+        except NotThere:
+            return None
+        return found
 
     async def _request(self, dispatch: Dispatch, instance: UUID, *, anew: bool) -> CreateScheduleRequest:
         try:

@@ -20,14 +20,14 @@ async def read_schedule(client: TemporalClient, schedule_id: str, *, seconds: fl
 
 async def read_stamps(
     client: TemporalClient, token: bytes, *, seconds: float
-) -> tuple[dict[str, str], bytes]:
-    """Read on through the namespace's schedules: the stamps among 500 of them, and where to read on.
+) -> tuple[dict[str, Found], bytes]:
+    """Read on through the namespace's schedules: those of 500 that carry a stamp, and where to read on.
 
     Raises:
         StoreFailure: Temporal can't tell in time.
     """
     page = await client.list_page(token, Call.within(seconds), limit=_PAGE)
-    return {name: found.stamp for name, found in page.schedules.items() if found.stamp}, page.following
+    return {name: found for name, found in page.schedules.items() if found.stamp}, page.following
 
 
 async def read_schedules(

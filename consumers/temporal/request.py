@@ -26,6 +26,7 @@ from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import CreateScheduleRequest
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 
+from consumers.temporal.described import described_in
 from outbox.flow.dispatch import Dispatch
 
 MEMO_KEY = "outbox_intent_id"
@@ -77,12 +78,7 @@ async def create_request(
         request_id=_request_id(dispatch, anew=anew),
         identity=identity,
         memo=stamp_memo(str(dispatch.intent_id), str(instance)),
-        schedule=Schedule(
-            spec=_spec(request),
-            action=ScheduleAction(start_workflow=await _workflow(request, workflow_id, in_context)),
-            policies=SchedulePolicies(overlap_policy=_OVERLAP[request.get("overlap_policy") or "skip"]),
-            state=ScheduleState(paused=bool(request.get("paused"))),
-        ),
+        schedule=described_in(request) or await _schedule(request, workflow_id, in_context),
     )
 
 
@@ -114,6 +110,15 @@ def _text_in(memo: Memo, key: str) -> str | None:
     except Exception:  # noqa: BLE001 - anything may have been written there, and it fails in as many ways
         return UNREADABLE
     return text if isinstance(text, str) else UNREADABLE
+
+
+async def _schedule(request: Mapping[str, Any], workflow_id: str, converter: DataConverter) -> Schedule:
+    return Schedule(
+        spec=_spec(request),
+        action=ScheduleAction(start_workflow=await _workflow(request, workflow_id, converter)),
+        policies=SchedulePolicies(overlap_policy=_OVERLAP[request.get("overlap_policy") or "skip"]),
+        state=ScheduleState(paused=bool(request.get("paused"))),
+    )
 
 
 def _spec(request: Mapping[str, Any]) -> ScheduleSpec:

@@ -56,7 +56,7 @@ BEGIN
     IF NOT forced AND EXISTS (
         SELECT FROM outbox.intents i
          WHERE i.schedule_id = original.schedule_id AND i.position > original.position
-           AND (i.kind <> 'repair' OR i.request ? 'adopt')
+           AND (i.kind <> 'repair' OR i.request <> '{}')
     ) THEN
         RETURN QUERY SELECT 'refused',
                             'a later intent of the lane has overtaken it (force replays it all the same)', NULL::uuid;
@@ -138,13 +138,11 @@ BEGIN
 END;
 $$;
 
--- Ask for a lane to be brought to what its live stamp says, in its turn; or, adopting, for a schedule from
--- before the outbox to become the lane's live one. One of a kind at a time is enough.
-CREATE FUNCTION outbox.request_repair(schedule text, adopting boolean DEFAULT false) RETURNS uuid
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- Ask for a repair of a lane, in its turn. One of a kind at a time is enough.
+CREATE FUNCTION outbox.ask_for_repair(schedule text, asked jsonb, by jsonb) RETURNS uuid
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    asked CONSTANT jsonb := CASE WHEN adopting THEN '{"adopt": true}' ELSE '{}' END;
     found uuid;
 BEGIN
     SELECT q.intent_id INTO found FROM outbox.intents i JOIN outbox.queue q ON q.intent_id = i.id
@@ -155,7 +153,7 @@ BEGIN
     END IF;
     WITH written AS (
         INSERT INTO outbox.intents (id, schedule_id, kind, request, creator)
-        VALUES (outbox.uuid7(), schedule, 'repair', asked, '{}') RETURNING *
+        VALUES (outbox.uuid7(), schedule, 'repair', asked, by) RETURNING *
     ), logged AS (
         INSERT INTO outbox.events (intent_id, schedule_id, type)
         SELECT w.id, w.schedule_id, 'schedule.repair.requested' FROM written w
@@ -167,3 +165,19 @@ BEGIN
     RETURN found;
 END;
 $$;
+
+-- Ask for a lane to be brought to what its live stamp says; or, adopting, for a schedule from before the outbox to
+-- become the lane's live one.
+CREATE FUNCTION outbox.request_repair(schedule text, adopting boolean DEFAULT false) RETURNS uuid
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT outbox.ask_for_repair(schedule, CASE WHEN adopting THEN '{"adopt": true}'::jsonb ELSE '{}' END, '{}');
+END;
+
+-- Ask for a schedule that the ledger doesn't know any more, and that carries this stamp in both stores, to become
+-- the lane's live one again: as what its intent had asked for, and by whom.
+CREATE FUNCTION outbox.request_reclaim(schedule text, stamp uuid, definition jsonb, by jsonb) RETURNS uuid
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT outbox.ask_for_repair(schedule, definition || jsonb_build_object('reclaim', stamp), by);
+END;

@@ -20,9 +20,9 @@ BEGIN ATOMIC
       JOIN outbox.intents i ON i.id = ANY (ARRAY[q.intent_id])
       LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[q.schedule_id])
       -- A repair brings about what the live intent asked for; where none is, it is made in the last one's name.
-      -- An adoption has a request of its own.
+      -- An adoption and a reclaim have requests of their own.
       JOIN outbox.intents asked ON asked.id = ANY (ARRAY[CASE
-           WHEN i.kind = 'repair' AND NOT i.request ? 'adopt' THEN coalesce(
+           WHEN i.kind = 'repair' AND i.request = '{}' THEN coalesce(
                l.live_intent,
                (SELECT last.id FROM outbox.intents last
                  WHERE last.schedule_id = i.schedule_id AND last.kind <> 'repair'

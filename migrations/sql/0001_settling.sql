@@ -1,6 +1,29 @@
 -- Settling: what came of steps is written, and what follows from it.
 -- Locks and plans: README.md beside this file.
 
+-- Enter again the intents whose schedules these repairs have reclaimed: under the ids that their stamps are, in their
+-- repairs' places, and as their lanes' live ones. One that the ledger knows by now stays as it is.
+CREATE FUNCTION outbox.enter_reclaimed(repairs uuid[], moment timestamptz) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+BEGIN ATOMIC
+    WITH entered AS (
+        INSERT INTO outbox.intents (id, position, schedule_id, kind, request, creator, created_at)
+        OVERRIDING SYSTEM VALUE
+        SELECT (r.request->>'reclaim')::uuid, r.position, r.schedule_id, 'create', r.request - 'reclaim', r.creator, moment
+          FROM outbox.intents r WHERE r.id = ANY (repairs)
+            ON CONFLICT (id) DO NOTHING
+        RETURNING id, schedule_id
+    ), logged AS (
+        INSERT INTO outbox.events (intent_id, schedule_id, type, at)
+        SELECT n.id, n.schedule_id, e.type, moment FROM entered n
+         CROSS JOIN unnest(ARRAY['schedule.create.requested', 'schedule.registered', 'schedule.created'])
+               WITH ORDINALITY AS e (type, number)
+         ORDER BY n.id, e.number
+    )
+    UPDATE outbox.lanes l SET live_intent = n.id
+      FROM entered n WHERE l.schedule_id = n.schedule_id;
+END;
+
 -- Settle a batch: outcome, follow-up event, live stamp and the lane's next intent, in one transaction.
 --
 -- settlements: an array of objects, the fields of outbox.flow.settlement.Settlement. What names a lease that is
@@ -23,6 +46,7 @@ DECLARE
     matched uuid[];
     leases  bigint[];
     notifies boolean;
+    reclaims uuid[];
     leased    CONSTANT text := 'leased';
     publishes CONSTANT boolean := (SELECT n.publishes FROM outbox.instance n WHERE n.only_row);
 BEGIN
@@ -130,7 +154,7 @@ BEGIN
     ), remembered AS (
         INSERT INTO outbox.lanes AS l (schedule_id, live_intent, hold_until, updated_at)
         SELECT e.schedule_id,
-               CASE e.live WHEN 'set' THEN e.intent_id WHEN 'keep' THEN was.live_intent END,
+               CASE e.live WHEN 'set' THEN e.intent_id WHEN 'clear' THEN NULL ELSE was.live_intent END,
                e.hold_until, moment
           FROM ended e LEFT JOIN outbox.lanes was ON was.schedule_id = ANY (ARRAY[e.schedule_id])
          WHERE e.live <> 'keep' OR e.hold_until IS NOT NULL
@@ -156,9 +180,17 @@ BEGIN
     -- 4. Breakers open and close.
     PERFORM outbox.settle_breakers(settlements, moment);
 
-    -- 5. Whoever waits to hear is notified.
-    SELECT bool_or(s.terminal OR s.action = 'park') INTO notifies
-      FROM jsonb_to_recordset(settlements) AS s (terminal boolean, action text);
+    -- 5. What was reclaimed is entered.
+    SELECT bool_or(s.terminal OR s.action = 'park'), array_agg(s.intent_id) FILTER (
+               WHERE s.live = 'reclaim' AND (s.intent_id, s.lease_number) IN (SELECT * FROM unnest(matched, leases)))
+      INTO notifies, reclaims
+      FROM jsonb_to_recordset(settlements) AS s (
+           intent_id uuid, lease_number bigint, terminal boolean, action text, live text);
+    IF reclaims IS NOT NULL THEN
+        PERFORM outbox.enter_reclaimed(reclaims, moment);
+    END IF;
+
+    -- 6. Whoever waits to hear is notified.
     IF notifies AND outbox.somebody_waits(moment) THEN
         PERFORM outbox.tell('outbox_settled');
     END IF;

@@ -5,13 +5,14 @@ left alone (design rule 2); a lane that has unsettled intents can't be judged ye
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from outbox.audit.drift import Drift, DriftKind, Fix
 
 # As ``outbox.producer.requests`` takes them: what else there is, no delete could name.
+_STAMP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SCHEDULE_ID = re.compile(r"[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*--[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
@@ -77,9 +78,10 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A schedule that Temporal has, and its stamp (None: it carries none)."""
+    """A schedule that Temporal has, its stamp, and the outbox that it names (None: it carries none)."""
 
     stamp: str | None
+    instance: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +98,42 @@ class Observed:
         return self.holding.stamps | ({stamp} if stamp is not None else set())
 
 
-def compare(lane: Lane, observed: Observed, lane_of: Mapping[str, str]) -> Iterator[Drift]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the stamps that were observed.
+
+    Attributes:
+        instance: which outbox this is.
+        lane_of: the schedule id of each that is one of our intents; the live one may lack.
+        ended: those that SpiceDB has marked as ended, the live one included; empty: not looked at.
+    """
+
+    instance: str
+    lane_of: Mapping[str, str] = field(default_factory=dict)
+    ended: Collection[str] = frozenset()
+
+
+def compare(lane: Lane, observed: Observed, known: Known) -> Iterator[Drift]:
     """Compare one lane that is not busy with what the stores hold under its name.
 
     Args:
         lane: as the ledger has it; of a name that the ledger doesn't know, an empty one.
         observed: what the stores hold.
-        lane_of: the schedule id of each stamp observed that is one of our intents; the live one may lack.
+        known: of the stamps.
     """
+    forgotten = _forgotten(lane, observed, known)
+    if forgotten is not None:
+        yield forgotten
+        return
+    if lane.live_intent in known.ended and lane.live_intent not in observed.stamps:
+        detail = f"intent {lane.live_intent} is live, and marked as ended in SpiceDB"
+        yield Drift(lane.schedule_id, DriftKind.DELETED, detail, Fix.CLEAN_UP)
+        return
     if _is_legacy(lane, observed):
         detail = "in SpiceDB and Temporal, without a stamp"
         yield Drift(lane.schedule_id, DriftKind.LEGACY, detail, Fix.ADOPT)
         return
-    ours = {stamp for stamp in observed.stamps if lane_of.get(stamp) == lane.schedule_id}
+    ours = {stamp for stamp in observed.stamps if known.lane_of.get(stamp) == lane.schedule_id}
     if lane.registration:
         yield from _registered(lane, lane.registration, observed.holding, ours)
     else:
@@ -118,6 +143,26 @@ def compare(lane: Lane, observed: Observed, lane_of: Mapping[str, str]) -> Itera
         yield from _live(lane, lane.live_intent, observed.schedule, ours)
     elif observed.schedule is not None:
         yield _unexpected(lane, observed.schedule, ours)
+
+
+def _forgotten(lane: Lane, observed: Observed, known: Known) -> Drift | None:
+    """What is whole in both stores under one stamp that the ledger doesn't know, and no other outbox's."""
+    schedule, holding = observed.schedule, observed.holding
+    stamp = schedule.stamp if schedule else None
+    if schedule is None or stamp is None or holding.stamps != {stamp} or len(holding.owners) != 1:
+        return None
+    if stamp in known.lane_of or stamp == lane.live_intent or stamp in known.ended:
+        return None
+    if not (_STAMP.fullmatch(stamp) and _SCHEDULE_ID.fullmatch(lane.schedule_id)):
+        return None
+    where = f"in SpiceDB and Temporal, with the stamp {stamp}"
+    if schedule.instance == known.instance:
+        detail = f"{where} of this outbox, which the ledger doesn't know"
+        return Drift(lane.schedule_id, DriftKind.FORGOTTEN, detail, Fix.RECLAIM)
+    if schedule.instance is None:
+        detail = f"{where} of some outbox"
+        return Drift(lane.schedule_id, DriftKind.FOREIGN, detail, Fix.RECLAIM_BY_NAME)
+    return None
 
 
 def _is_legacy(lane: Lane, observed: Observed) -> bool:
@@ -207,7 +252,8 @@ def _unexpected(lane: Lane, schedule: Scheduled, ours: set[str]) -> Drift:
 def _whose(schedule: Scheduled) -> str:
     if schedule.stamp is None:
         return "without a stamp"
-    return f"with the stamp {schedule.stamp}, not of this lane"
+    of = f" of outbox {schedule.instance}" if schedule.instance is not None else ""
+    return f"with the stamp {schedule.stamp}{of}, not of this lane"
 
 
 def _list(items: Iterable[str]) -> str:

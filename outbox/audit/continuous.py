@@ -2,7 +2,7 @@
 
 Each lane is looked at by itself, as ``outbox audit --schedule`` does. After the lanes, a round goes through
 the stores' lists for what carries a stamp under a name without a lane: a late write of an intent that was
-pruned since, or the work of another outbox. That is counted, and never touched.
+pruned since, the work of another outbox, or what a lost ledger had made. That is counted, and never touched.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -23,10 +23,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class StampedPage:
-    """Some names of a store's list that carry a stamp, and where to read on (None: the end)."""
+    """Some names of a store's list that carry a stamp, and where to read on (None: the end).
+
+    Attributes:
+        ours: those whose stamps say that they are this outbox's; SpiceDB's can't.
+    """
 
     stamps: Mapping[str, str]
     following: str | None
+    ours: Collection[str] = frozenset()
 
 
 class ContinuousReaders(Readers, Protocol):
@@ -122,11 +127,12 @@ class ContinuousAudit:
     async def _sweep(self, turn: Turn) -> None:
         page = await self._readers.stamped_page(turn.stage, turn.reached)
         unknown = page.stamps.keys() - await self._readers.known(page.stamps.keys())
+        forgotten = unknown.intersection(page.ours)
         for name in sorted(unknown):
-            log.debug(
-                "audit.foreign_stamp", schedule_id=name, store=turn.stage.value, stamp=page.stamps[name]
-            )
+            told, what = (log.warning, "forgotten") if name in forgotten else (log.debug, "foreign")
+            told(f"audit.{what}_stamp", schedule_id=name, store=turn.stage.value, stamp=page.stamps[name])
         if unknown:
-            await self._store.add({DriftKind.FOREIGN.value: len(unknown)})
+            counted = {DriftKind.FORGOTTEN: len(forgotten), DriftKind.FOREIGN: len(unknown - forgotten)}
+            await self._store.add({kind.value: count for kind, count in counted.items() if count})
         if await self._store.go_on(turn, page.following):
             log.debug("audit.round_over")

@@ -23,6 +23,11 @@ class DriftKind(StrEnum):
     """A live schedule that ran out by itself; Temporal removed it, and its registration is left."""
     LEGACY = "legacy"
     """A schedule and its relationships from before the outbox; deleting or adopting it works."""
+    FORGOTTEN = "forgotten"
+    """A schedule of this outbox, whole in both stores, that the ledger doesn't know: it was lost, or is older
+    than they are."""
+    DELETED = "deleted"
+    """A schedule that is live in the ledger and was deleted, as SpiceDB tells: the ledger is older."""
     FOREIGN = "foreign"
     """Something that the outbox did not make."""
 
@@ -34,6 +39,10 @@ class Fix(StrEnum):
     CLEAN_UP = "outbox audit --repair frees the name and ends its owner's access; so does a delete"
     DELETE = "delete the schedule: it was adopted, so the outbox can't make it again"
     ADOPT = "outbox audit --adopt --yes takes it into the ledger; a delete removes it, adopted or not"
+    RECLAIM = "outbox audit --reclaim --yes takes it into the ledger again"
+    RECLAIM_BY_NAME = (
+        "if it is this outbox's, which nothing tells: outbox audit --reclaim --yes --schedule with its id"
+    )
     FREE_SCHEDULE = "delete the schedule in Temporal by hand, then outbox audit --repair"
     FREE_TUPLES = "delete the relationships in SpiceDB by hand, then outbox audit --repair"
     REMOVE_OWNER = "remove the owner in SpiceDB by hand: the outbox can't tell who added it"
@@ -44,6 +53,7 @@ class Fix(StrEnum):
 
 
 _REPAIRED = frozenset({Fix.REPAIR, Fix.CLEAN_UP})
+_TAKEN_IN_AGAIN = frozenset({Fix.RECLAIM, Fix.RECLAIM_BY_NAME})
 _NO_FAILURES = frozenset({DriftKind.FINISHED, DriftKind.LEGACY, DriftKind.FOREIGN})
 
 
@@ -69,6 +79,11 @@ class Drift:
     def is_repaired(self) -> bool:
         """Whether a repair mends it."""
         return self.fix in _REPAIRED
+
+    @property
+    def is_reclaimed(self) -> bool:
+        """Whether a reclaim takes it into the ledger again."""
+        return self.fix in _TAKEN_IN_AGAIN
 
 
 @dataclass(frozen=True, slots=True)

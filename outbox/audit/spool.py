@@ -13,6 +13,7 @@ from outbox.audit.comparison import Holding, Observed, Scheduled
 
 _AT_ONCE = 1000
 _SPICEDB, _TEMPORAL = 1, 2
+_Row = tuple[str, int, str | None, str | None]
 
 
 class Spool:
@@ -23,7 +24,7 @@ class Spool:
         # Nothing here outlives the process: no journal, no waiting for the disk.
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE seen (name TEXT, store INTEGER, what TEXT)")
+        self._database.execute("CREATE TABLE seen (name TEXT, store INTEGER, what TEXT, instance TEXT)")
 
     def __enter__(self) -> Self:
         return self
@@ -35,28 +36,28 @@ class Spool:
 
     async def add_holdings(self, holdings: AsyncIterator[tuple[str, Holding]]) -> None:
         """Take in all of SpiceDB's."""
-        rows = ((name, _SPICEDB, "\n".join(held.relationships)) async for name, held in holdings)
+        rows = ((name, _SPICEDB, "\n".join(held.relationships), None) async for name, held in holdings)
         await self._add(rows)
 
     async def add_schedules(self, schedules: AsyncIterator[tuple[str, Scheduled]]) -> None:
         """Take in all of Temporal's."""
-        await self._add((name, _TEMPORAL, found.stamp) async for name, found in schedules)
+        await self._add((name, _TEMPORAL, found.stamp, found.instance) async for name, found in schedules)
 
     def observed(self) -> Iterator[tuple[str, Observed]]:
         """Give back what was taken in, one observed for each name, in the order of the names' bytes."""
-        rows = self._database.execute("SELECT name, store, what FROM seen ORDER BY name, store")
+        rows = self._database.execute("SELECT name, store, what, instance FROM seen ORDER BY name, store")
         for name, found in groupby(rows, key=lambda row: row[0]):
-            what = {store: text for _, store, text in found}
+            what = {store: (text, instance) for _, store, text, instance in found}
             yield (
                 name,
                 Observed(
-                    Holding(frozenset(what[_SPICEDB].split("\n"))) if _SPICEDB in what else Holding(),
-                    Scheduled(what[_TEMPORAL]) if _TEMPORAL in what else None,
+                    Holding(frozenset(what[_SPICEDB][0].split("\n"))) if _SPICEDB in what else Holding(),
+                    Scheduled(*what[_TEMPORAL]) if _TEMPORAL in what else None,
                 ),
             )
 
-    async def _add(self, rows: AsyncIterator[tuple[str, int, str | None]]) -> None:
-        batch: list[tuple[str, int, str | None]] = []
+    async def _add(self, rows: AsyncIterator[_Row]) -> None:
+        batch: list[_Row] = []
         async for row in rows:
             batch.append(row)
             if len(batch) == _AT_ONCE:
@@ -64,7 +65,7 @@ class Spool:
                 batch.clear()
         self._write(batch)
 
-    def _write(self, batch: list[tuple[str, int, str | None]]) -> None:
+    def _write(self, batch: list[_Row]) -> None:
         self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO seen VALUES (?, ?, ?)", batch)
+        self._database.executemany("INSERT INTO seen VALUES (?, ?, ?, ?)", batch)
         self._database.execute("COMMIT")

@@ -8,11 +8,11 @@ it is told. Nothing is locked, and nothing is changed.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Protocol, TypeVar
 
-from outbox.audit.comparison import Holding, Lane, Observed, Scheduled, compare
+from outbox.audit.comparison import Holding, Known, Lane, Observed, Scheduled, compare
 from outbox.audit.drift import Busy, Drift, DriftKind
 from outbox.audit.spool import Spool
 
@@ -25,6 +25,11 @@ _LOOKS_AT_ONCE = 8
 
 class Readers(Protocol):
     """The three stores, as an audit reads them."""
+
+    @property
+    def instance(self) -> str:
+        """Which outbox this is."""
+        ...
 
     def lanes(self) -> AsyncIterator[Lane]:
         """All lanes of the ledger, in the order of their ids' bytes."""
@@ -48,6 +53,10 @@ class Readers(Protocol):
 
     async def lane_of(self, stamps: Collection[str]) -> dict[str, str]:
         """The schedule id of each stamp that is one of the ledger's intents."""
+        ...
+
+    async def ended(self, stamps: Collection[str]) -> set[str]:
+        """Those of the stamps that SpiceDB has marked as ended."""
         ...
 
 
@@ -127,7 +136,7 @@ async def _compare_batch(readers: Readers, batch: list[Pair], tally: Tally) -> l
     unknown = {
         stamp for lane, _, observed in batch for stamp in observed.stamps - {lane and lane.live_intent}
     }
-    lane_of = await readers.lane_of(unknown) if unknown else {}
+    known = Known(readers.instance, await readers.lane_of(unknown) if unknown else {})
     findings: list[list[Finding]] = []
     suspects: dict[int, str] = {}
     for lane, name, observed in batch:
@@ -136,10 +145,10 @@ async def _compare_batch(readers: Readers, batch: list[Pair], tally: Tally) -> l
         if lane is not None and lane.busy:
             findings.append([Busy(name)])
             continue
-        found: list[Finding] = list(compare(lane or Lane(name), observed, lane_of))
-        if found and lane is not None:
+        found = list(compare(lane or Lane(name), observed, known))
+        if found and (lane is not None or found[0].is_reclaimed):
             suspects[len(findings)] = name
-        findings.append(found)
+        findings.append([*found])
     looked = [confirmed async for _, confirmed in _looks(readers, list(suspects.values()))]
     for at, confirmed in zip(suspects, looked, strict=True):
         findings[at] = confirmed
@@ -160,7 +169,13 @@ async def _look(readers: Readers, name: str) -> tuple[Lane | None, list[Finding]
     lane = await readers.lane(name)
     if lane != before or (lane is not None and lane.busy):
         return lane, [Busy(name)]
-    return lane, list(compare(lane or Lane(name), observed, await readers.lane_of(observed.stamps)))
+    known = Known(readers.instance, await readers.lane_of(observed.stamps))
+    found = list(compare(lane or Lane(name), observed, known))
+    if found:
+        live = {lane.live_intent} if lane and lane.live_intent else set()
+        ended = await readers.ended(observed.holding.stamps | live)
+        found = list(compare(lane or Lane(name), observed, replace(known, ended=ended)))
+    return lane, [*found]
 
 
 def _count_lane(tally: Tally, lane: Lane) -> None:

@@ -25,6 +25,7 @@ from outbox.flow.dispatch import Creator
 from outbox.settings import Settings
 from outbox.store.continuous_audit import Stage
 from outbox.store.engine import open_engine
+from outbox.store.instance import instance
 from outbox.store.ledger import LedgerStore
 
 _SECONDS = 10.0
@@ -75,6 +76,7 @@ class AllThree:
     ledger: LedgerStore
     authz: AuthzClient
     temporal: TemporalClient
+    instance: str
     prefix: str = ""
 
     async def lanes(self) -> AsyncIterator[Lane]:
@@ -92,7 +94,7 @@ class AllThree:
         """All that Temporal lists."""
         read = temporal_reads.read_schedules(self.temporal, prefix=self.prefix, seconds=_SECONDS)
         async for name, found in read:
-            yield name, Scheduled(found.stamp)
+            yield name, Scheduled(found.stamp, found.instance)
 
     async def lane(self, name: str) -> Lane | None:
         """One lane as it is now."""
@@ -105,15 +107,17 @@ class AllThree:
             authz_reads.read_schedule(self.authz, name, seconds=_SECONDS),
             temporal_reads.read_schedule(self.temporal, name, seconds=_SECONDS),
         )
-        return Observed(_holding(tuples), None if found is None else Scheduled(found.stamp))
+        return Observed(_holding(tuples), None if found is None else Scheduled(found.stamp, found.instance))
 
     async def stamped_page(self, stage: Stage, cursor: str) -> StampedPage:
         """Read on in a store's list; Temporal's tokens, which are bytes, travel as base64."""
         if stage is Stage.SPICEDB:
             return StampedPage(*await authz_reads.read_stamps(self.authz, cursor or None, seconds=_SECONDS))
         token = b64decode(cursor)
-        stamps, following = await temporal_reads.read_stamps(self.temporal, token, seconds=_SECONDS)
-        return StampedPage(stamps, b64encode(following).decode() if following else None)
+        found, following = await temporal_reads.read_stamps(self.temporal, token, seconds=_SECONDS)
+        stamps = {name: one.stamp for name, one in found.items() if one.stamp}
+        ours = {name for name, one in found.items() if one.instance == self.instance}
+        return StampedPage(stamps, b64encode(following).decode() if following else None, ours)
 
     async def known(self, names: Collection[str]) -> set[str]:
         """Those of the names that have a lane."""
@@ -122,6 +126,10 @@ class AllThree:
     async def lane_of(self, stamps: Collection[str]) -> dict[str, str]:
         """The schedule id of each stamp that is one of the ledger's intents."""
         return await self.ledger.lane_of(stamps)
+
+    async def ended(self, stamps: Collection[str]) -> set[str]:
+        """Those of the stamps that SpiceDB has marked as ended."""
+        return await authz_reads.read_marks(self.authz, stamps, seconds=_SECONDS)
 
 
 @asynccontextmanager
@@ -134,7 +142,8 @@ async def open_all(settings: Settings, prefix: str = "") -> AsyncIterator[AllThr
     authz = authz_client(settings)
     try:
         async with open_engine(settings.database_url.get_secret_value()) as engine:
-            yield AllThree(LedgerStore(engine), authz, await temporal_client(settings), prefix)
+            temporal, which = await temporal_client(settings), await instance(engine)
+            yield AllThree(LedgerStore(engine), authz, temporal, str(which), prefix)
     except StoreFailure as failure:
         raise unusable("the stores can't be compared", failure) from failure
     finally:

@@ -15,6 +15,7 @@ from outbox.failpoints import reach
 from outbox.settings import Settings
 from outbox.store.continuous_audit import ContinuousAuditStore
 from outbox.store.engine import is_passing, open_engine, why
+from outbox.store.instance import instance
 from outbox.store.ledger import LedgerStore
 from outbox.store.operate import OperateStore
 from outbox.supervision import keep_running
@@ -48,9 +49,10 @@ async def open_continuous_audit(settings: Settings) -> AsyncIterator[ContinuousA
     authz = authz_client(settings)
     try:
         async with open_engine(settings.database_url.get_secret_value()) as engine:
+            temporal, which = await temporal_client(settings), await instance(engine)
             yield ContinuousAudit(
                 ContinuousAuditStore(engine),
-                AllThree(LedgerStore(engine), authz, await temporal_client(settings)),
+                AllThree(LedgerStore(engine), authz, temporal, str(which)),
                 rate=settings.audit_rate_per_second,
                 request_repair=OperateStore(engine).request_repair if settings.audit_repairs else None,
             )

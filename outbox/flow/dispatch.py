@@ -84,6 +84,11 @@ class Dispatch:
         return self.kind is Kind.REPAIR and self.request.get("adopt") is True
 
     @property
+    def reclaims(self) -> str | None:
+        """The stamp that is to be taken into the ledger again, if it asks for that."""
+        return self.request.get("reclaim") if self.kind is Kind.REPAIR else None
+
+    @property
     def consumer(self) -> Consumer:
         """Who applies it."""
         return self.step.consumer

@@ -66,6 +66,8 @@ class Live(StrEnum):
     KEEP = "keep"
     SET = "set"
     CLEAR = "clear"
+    RECLAIM = "reclaim"
+    """The stamp that the intent names stands again; only a repair that was asked to reclaim it says so."""
 
 
 @dataclass(frozen=True, slots=True)

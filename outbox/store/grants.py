@@ -43,7 +43,8 @@ GRANT SELECT ON outbox.alembic_version, outbox.instance TO outbox_worker;
 -- What holds vacuum back is named to them without; since when, only with GRANT pg_read_all_stats.
 GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO outbox_operator;
 GRANT EXECUTE ON FUNCTION
-    outbox.replay(uuid, boolean, boolean), outbox.discard(uuid, text), outbox.request_repair(text, boolean),
+    outbox.replay(uuid, boolean, boolean), outbox.discard(uuid, text),
+    outbox.request_repair(text, boolean), outbox.request_reclaim(text, uuid, jsonb, jsonb),
     outbox.prunable(timestamptz, uuid, integer), outbox.prune(timestamptz, uuid[]),
     outbox.prune_lanes(timestamptz, text, integer),
     outbox.lanes_after(text, text, integer), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),

@@ -1,12 +1,16 @@
-"""What operators change: replay, discard, repair; each one call of one SQL function."""
+"""What operators change: replay, discard, repair, reclaim; each one call of one SQL function."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from outbox.flow.dispatch import Creator
 from outbox.flow.table import Status
 
 # The newest of each chain, oldest first, so that lanes are replayed in their order.
@@ -24,6 +28,9 @@ _REPLAYABLE = text("""
 _REPLAY = text("SELECT * FROM outbox.replay(:intent, :forced, :rehearsed)")
 _DISCARD = text("SELECT * FROM outbox.discard(:intent, :reason)")
 _REPAIR = text("SELECT outbox.request_repair(:schedule, :adopting)")
+_RECLAIM = text("""
+    SELECT outbox.request_reclaim(:schedule, :stamp, CAST(:definition AS jsonb), CAST(:creator AS jsonb))
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +80,23 @@ class OperateStore:
         asked = {"schedule": schedule_id, "adopting": adopting}
         async with self._engine.connect() as connection:
             return UUID(str(await connection.scalar(_REPAIR, asked)))
+
+    async def request_reclaim(
+        self, schedule_id: str, stamp: UUID, *, definition: Mapping[str, Any], creator: Creator
+    ) -> UUID:
+        """Ask for a schedule to be taken into the ledger again that carries this stamp in both stores.
+
+        Args:
+            schedule_id: of the schedule.
+            stamp: the id that its intent had.
+            definition: what that intent asked for, as a request.
+            creator: whom the schedule belongs to.
+        """
+        asked = {
+            "schedule": schedule_id,
+            "stamp": stamp,
+            "definition": orjson.dumps(dict(definition)).decode(),
+            "creator": orjson.dumps({k: v for k, v in asdict(creator).items() if v is not None}).decode(),
+        }
+        async with self._engine.connect() as connection:
+            return UUID(str(await connection.scalar(_RECLAIM, asked)))

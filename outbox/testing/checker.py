@@ -69,7 +69,7 @@ def check(
         granted: relationships that others gave a schedule while it was live, by the intent that was live.
         committed: intents whose commit a producer was told of.
     """
-    lanes = _lanes(ledger)
+    lanes = _lanes(ledger, frozenset(stores.ended or ()))
     known = {intent.id for intent in ledger.intents}
     found = [
         Violation(Invariant.NOT_LOST, "", f"intent {one} was committed and is not there")
@@ -77,7 +77,7 @@ def check(
     ]
     held = before or Stores()
     for name in sorted({*lanes, *held.relationships, *held.schedules}):
-        lane = lanes.get(name) or _Lane(name)
+        lane = lanes.get(name) or _Lane(name, frozenset())
         found += lane.log_violations()
         # A parked head may have left half of its work in the stores, and keeps the rest of its lane waiting.
         if not lane.is_parked:
@@ -85,11 +85,11 @@ def check(
     return found
 
 
-def _lanes(ledger: Ledger) -> dict[str, "_Lane"]:
+def _lanes(ledger: Ledger, ended: frozenset[str]) -> dict[str, "_Lane"]:
     lanes: dict[str, _Lane] = {}
 
     def lane(schedule_id: str) -> _Lane:
-        return lanes.setdefault(schedule_id, _Lane(schedule_id))
+        return lanes.setdefault(schedule_id, _Lane(schedule_id, ended))
 
     for intent in ledger.intents:
         lane(intent.schedule_id).intents[intent.id] = intent
@@ -107,12 +107,15 @@ class _Lane:
     """All that is known of one schedule id.
 
     Attributes:
+        ended: the intents that SpiceDB has marked as ended.
         stands: the intents that may be live, by the log (None: nothing). More than one where a repair may
-            have changed that, which the log doesn't say: it adopts what is there, or clears up what ran out.
+            have changed that, which the log doesn't say: it adopts what is there, or clears up what ran out
+            or was marked as ended by a ledger newer than this one.
         took_unstamped: a delete ended as deleted while nothing of ours was live: it took what has no stamp.
     """
 
     schedule_id: str
+    ended: frozenset[str]
     intents: dict[str, Intent] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     lives: dict[str, list[Event]] = field(default_factory=dict)
@@ -141,7 +144,8 @@ class _Lane:
         repair = self.intents.get(intent_id)
         if repair and repair.adopts and None in self.stands:
             self.stands.add(intent_id)
-        if any(one in self.intents and self.intents[one].ran_out for one in self.stands if one):
+        over = {one.id for one in self.intents.values() if one.ran_out} | self.ended
+        if not over.isdisjoint(one for one in self.stands if one):
             self.stands.add(None)
 
     def _is_adopted(self, intent_id: str) -> bool:
@@ -234,15 +238,26 @@ class _Lane:
         self, stores: Stores, before: Stores, granted: Mapping[str, Collection[str]]
     ) -> Iterator[Violation]:
         name, live = self.schedule_id, self.live
-        yield from self._schedule(live, stores.schedules.get(name), before.schedules.get(name))
+        their_schedule, their_tuples = self._theirs(before)
+        yield from self._schedule(live, stores.schedules.get(name), their_schedule)
         yield from self._tuples(
             live,
             stores.relationships.get(name, frozenset()),
-            before.relationships.get(name, frozenset()),
+            their_tuples,
             frozenset(granted.get(live.id, ()) if live else ()),
         )
         if stores.ended is not None:
             yield from self._marks(live, stores.ended)
+
+    def _theirs(self, before: Stores) -> tuple[Scheduled | None, frozenset[str]]:
+        """What others had; what carries a stamp of the lane is the outbox's own: it was reclaimed."""
+        schedule = before.schedules.get(self.schedule_id)
+        tuples = before.relationships.get(self.schedule_id, frozenset())
+        if schedule is not None and schedule.stamp in self.intents:
+            schedule = None
+        if any(word.removeprefix(STAMP) in self.intents for word in tuples):
+            tuples = frozenset()
+        return schedule, tuples
 
     def _schedule(
         self, live: Intent | None, found: Scheduled | None, theirs: Scheduled | None

@@ -29,6 +29,8 @@ class World:
     seen: dict[str, Observed] = field(default_factory=dict)
     looked_at: list[str] = field(default_factory=list)
     moving: set[str] = field(default_factory=set)
+    marked: set[str] = field(default_factory=set)
+    instance: str = "ours"
 
     async def lanes(self) -> AsyncIterator[Lane]:
         for name in sorted(self.ledger):
@@ -56,6 +58,9 @@ class World:
 
     async def lane_of(self, stamps: Collection[str]) -> dict[str, str]:
         return {stamp: "a--live" for stamp in stamps if stamp == STAMP}
+
+    async def ended(self, stamps: Collection[str]) -> set[str]:
+        return self.marked.intersection(stamps)
 
 
 async def all_of(world: World, *names: str) -> tuple[list[Finding], Tally]:
@@ -116,6 +121,21 @@ async def test_strangers_are_not_looked_at_one_by_one() -> None:
     found, tally = await all_of(world)
     assert {one.kind for one in found if isinstance(one, Drift)} == {DriftKind.FOREIGN}
     assert (len(found), tally.lanes, world.looked_at) == (20, 0, [])
+
+
+async def test_what_the_ledger_has_forgotten_is_looked_at_before_it_is_told() -> None:
+    ours = "01900000-0000-7000-8000-000000000009"
+    held = Holding(frozenset({"owner@user:alice", f"registered_by@outbox_intent:{ours}"}))
+    whole = Observed(held, Scheduled(ours, "ours"))
+    found, _ = await all_of(World(listed={"a--a": whole, "b--b": whole}, seen={"b--b": Observed()}))
+    assert kinds(found) == [("a--a", "forgotten")]
+    found, _ = await all_of(World(listed={"a--a": whole}, marked={ours}))
+    assert kinds(found) == [("a--a", "foreign")] * 2
+
+
+async def test_a_live_schedule_that_has_ended_is_not_told_as_missing() -> None:
+    found, _ = await all_of(World({"a--a": live("a--a")}, marked={STAMP}))
+    assert kinds(found) == [("a--a", "deleted")]
 
 
 async def test_an_unknown_name_that_is_asked_for_is_no_lane() -> None:

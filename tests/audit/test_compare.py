@@ -1,9 +1,14 @@
-from outbox.audit.comparison import Holding, Lane, Observed, Registration, Scheduled, compare
+import pytest
+
+from outbox.audit.comparison import Holding, Known, Lane, Observed, Registration, Scheduled, compare
 from outbox.audit.drift import Drift, Fix
 
 ID = "billing-agent--daily-report"
 STAMP = "01900000-0000-7000-8000-000000000001"
 OLD = "01900000-0000-7000-8000-000000000002"
+LOST = "01900000-0000-7000-8000-000000000003"
+OURS = "01900000-0000-4000-8000-000000000001"
+THEIRS = "01900000-0000-4000-8000-000000000002"
 REGISTERED = frozenset(
     {"owner@user:alice", "parent_agent@agent:billing-agent", f"registered_by@outbox_intent:{STAMP}"}
 )
@@ -28,7 +33,7 @@ def drifts(
 ) -> list[Drift]:
     """The drifts of one schedule; ``schedule``: the stamp of the one in Temporal, if there is one."""
     observed = Observed(held or Holding(), Scheduled(*schedule) if schedule else None)
-    return list(compare(lane or Lane(ID), observed, lane_of or {STAMP: ID, OLD: ID}))
+    return list(compare(lane or Lane(ID), observed, Known(OURS, lane_of or {STAMP: ID, OLD: ID})))
 
 
 def found(lane: Lane | None, held: Holding | None, *schedule: str | None) -> list[str]:
@@ -128,13 +133,77 @@ def test_what_nobody_here_made_is_foreign() -> None:
 
 def test_what_no_delete_could_name_is_not_legacy() -> None:
     legacy = Observed(holding("owner@user:carol"), Scheduled(None))
-    kinds = [drift.kind for drift in compare(Lane("not-a-schedule-id"), legacy, {})]
+    kinds = [drift.kind for drift in compare(Lane("not-a-schedule-id"), legacy, Known(OURS))]
     assert kinds == ["foreign", "foreign"]
 
 
 def test_a_stamp_of_another_lane_is_not_of_this_one() -> None:
     other = {STAMP: "billing-agent--hourly-sync"}
     assert [drift.kind for drift in drifts(GONE, None, STAMP, lane_of=other)] == ["foreign"]
+
+
+class TestWhatTheLedgerDoesNotKnow:
+    """What is whole in both stores under one stamp; by default, under a name that is not known either."""
+
+    def found(
+        self,
+        *,
+        lane: Lane | None = None,
+        held: Holding | None = None,
+        schedule: Scheduled | None = None,
+        ended: frozenset[str] = frozenset(),
+    ) -> list[tuple[str, Fix]]:
+        observed = Observed(held or stamped(LOST), schedule or Scheduled(LOST, OURS))
+        known = Known(OURS, {STAMP: ID, OLD: ID}, ended)
+        return [(one.kind, one.fix) for one in compare(lane or Lane(ID), observed, known)]
+
+    def test_is_forgotten_where_it_names_this_outbox(self) -> None:
+        assert self.found() == [("forgotten", Fix.RECLAIM)]
+
+    def test_is_a_person_s_to_name_where_it_names_none(self) -> None:
+        assert self.found(schedule=Scheduled(LOST)) == [("foreign", Fix.RECLAIM_BY_NAME)]
+
+    def test_is_another_outbox_s_where_it_says_so(self) -> None:
+        assert self.found(schedule=Scheduled(LOST, THEIRS)) == [("foreign", Fix.NONE)] * 2
+
+    def test_is_foreign_where_it_is_marked_as_ended(self) -> None:
+        assert self.found(ended=frozenset({LOST})) == [("foreign", Fix.NONE)] * 2
+
+    @pytest.mark.parametrize(
+        "held",
+        [
+            Holding(),
+            stamped(OLD),
+            stamped(THEIRS),
+            holding(f"registered_by@outbox_intent:{LOST}"),
+            holding(*stamped(LOST).relationships, "owner@user:mallory"),
+            holding(*stamped(LOST).relationships, f"registered_by@outbox_intent:{THEIRS}"),
+        ],
+    )
+    def test_is_not_forgotten_where_the_stores_differ_or_it_has_no_one_owner(self, held: Holding) -> None:
+        assert not {kind for kind, _ in self.found(held=held)} & {"forgotten"}
+
+    def test_is_forgotten_too_where_an_older_ledger_has_another_one_live(self) -> None:
+        assert self.found(lane=LIVE) == [("forgotten", Fix.RECLAIM)]
+
+    def test_is_not_forgotten_under_a_name_that_no_delete_could_name(self) -> None:
+        assert "forgotten" not in {kind for kind, _ in self.found(lane=Lane("not-a-schedule-id"))}
+
+    def test_another_outbox_is_named(self) -> None:
+        (drift,) = compare(Lane(ID), Observed(schedule=Scheduled(LOST, THEIRS)), Known(OURS))
+        assert drift.detail == f"in Temporal, with the stamp {LOST} of outbox {THEIRS}, not of this lane"
+
+
+class TestALiveScheduleThatSpiceDBSaysHasEnded:
+    marked = Known(OURS, {STAMP: ID, OLD: ID}, frozenset({STAMP}))
+
+    def test_was_deleted_after_the_ledger_was_saved(self) -> None:
+        (drift,) = compare(LIVE, Observed(), self.marked)
+        assert (drift.kind, drift.fix, drift.is_repaired) == ("deleted", Fix.CLEAN_UP, True)
+
+    def test_is_compared_as_any_other_where_a_store_still_has_it(self) -> None:
+        (drift,) = compare(LIVE, Observed(stamped(STAMP)), self.marked)
+        assert drift.kind == "missing_schedule"
 
 
 class TestOfAnAdoptedSchedule:

@@ -125,6 +125,20 @@ async def test_a_stamp_without_a_lane_is_counted_in_each_store(
     await spicedb.delete(Match("agent_schedule", name), [], Call.within(10))
 
 
+async def test_what_a_lost_ledger_had_made_is_told(
+    auditing: Settings, agent: str, rounds: ContinuousAudit
+) -> None:
+    await enqueue(auditing, (create(agent, "lost"), ALICE))
+    await converge(auditing)
+    async with open_engine(auditing.database_url.get_secret_value()) as engine, engine.begin() as connection:
+        await connection.exec_driver_sql("TRUNCATE outbox.intents, outbox.events, outbox.queue, outbox.lanes")
+    with capture_logs() as logs:
+        found = await one_round(rounds, auditing)
+    assert found["last_found"]["forgotten"] == 1
+    told = [line["schedule_id"] for line in logs if line["event"] == "audit.forgotten_stamp"]
+    assert told == [f"{agent}--lost"]
+
+
 async def test_an_outage_costs_the_round_time_and_no_lane(auditing: Settings, agent: str) -> None:
     await enqueue(auditing, (create(agent, "lost"), ALICE))
     away = auditing.model_copy(update={"temporal_address": "127.0.0.1:1"})

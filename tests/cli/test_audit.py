@@ -165,6 +165,70 @@ def test_legacy_schedules_are_adopted_once_the_operator_says_so(
     assert "1 of them live" in cli("audit", "--schedule", old).out
 
 
+def test_forgotten_schedules_are_reclaimed_once_the_operator_says_so(
+    cli: Cli, live: str, stores: Stores, database: str
+) -> None:
+    lose_the_ledger(database)
+    assert kinds(cli, live) == ["forgotten"]
+    before = stores.related(live)
+    shown = cli("audit", "--schedule", live, "--reclaim")
+    assert (shown.code, shown.err) == (1, "nothing reclaimed: --yes reclaims these 1\n")
+    done = cli("audit", "--schedule", live, "--reclaim", "--yes")
+    assert (done.code, f"{live}: reclaim asked for" in done.err) == (1, True)
+    cli("run", "--until-idle")
+    assert kinds(cli, live) == []
+    assert stores.related(live) == before
+    assert "1 of them live" in cli("audit", "--schedule", live).out
+    created, reclaimed = cli("show", live, "--json").json["intents"]
+    assert {created["status"], reclaimed["status"]} == {"succeeded"}
+
+    stores.unschedule(live)
+    stores.unrelate(live)
+    cli("audit", "--schedule", live, "--repair")
+    cli("run", "--until-idle")
+    assert kinds(cli, live) == []
+    assert stores.related(live) == before
+    agent, _, name = live.partition("--")
+    assert cli("delete", agent, name, "--user", "u1").code == 0
+    cli("run", "--until-idle")
+    assert kinds(cli, live) == []
+    assert stores.related(live) == ()
+
+
+def test_what_names_no_outbox_is_reclaimed_by_its_name_alone(
+    cli: Cli, live: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_the_ledger(database)
+    monkeypatch.setattr("consumers.temporal.client.instance_in", lambda _: None)
+    assert kinds(cli, live) == ["foreign"]
+    assert live not in cli("audit", "--reclaim", "--yes").err
+    assert f"{live}: reclaim asked for" in cli("audit", "--schedule", live, "--reclaim", "--yes").err
+
+
+def test_another_outbox_s_is_never_reclaimed_and_a_new_database_is_told_whose_it_is(
+    cli: Cli, live: str, database: str
+) -> None:
+    ours = lose_the_ledger(database)
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE outbox.instance SET id = gen_random_uuid()")
+    looked = cli("audit", "--schedule", live, "--reclaim", "--yes", "--json")
+    assert {line["kind"] for line in looked.lines} == {"foreign"}
+    assert any(ours in line["detail"] for line in looked.lines)
+    assert "asked for" not in looked.err
+    assert cli("migrate", OUTBOX_INSTANCE=ours).code == 0
+    assert kinds(cli, live) == ["forgotten"]
+
+
+def lose_the_ledger(database: str) -> str:
+    """Have nothing in it but which outbox it is, as where its id was set; returns that."""
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "TRUNCATE outbox.intents, outbox.events, outbox.attempts, outbox.queue, outbox.lanes"
+        )
+        (row,) = connection.execute("SELECT id::text FROM outbox.instance").fetchall()
+        return str(row[0])
+
+
 def test_an_audit_of_everything_sums_up_by_kind_and_asks_once_for_each_schedule(
     cli: Cli, agent: str, stores: Stores
 ) -> None:
@@ -203,7 +267,7 @@ def test_the_status_tells_of_the_audit_that_workers_do_by_themselves(
 
 def test_yes_goes_with_what_changes_something(cli: Cli) -> None:
     ran = cli("audit", "--yes")
-    assert (ran.code, "--yes goes with --repair or --adopt" in ran.err) == (2, True)
+    assert (ran.code, "--yes goes with --repair, --adopt or --reclaim" in ran.err) == (2, True)
 
 
 class TestTheBrake:

@@ -15,6 +15,7 @@ from temporalio.api.workflowservice.v1 import CreateScheduleRequest
 
 from consumers.authz.client import AuthzClient, Match, Tuple
 from consumers.authz.effects import AuthzEffects, registration
+from consumers.authz.relationships import mark_of
 from consumers.calls import Call
 from consumers.repair import RepairEffects
 from consumers.temporal.client import Found, TemporalClient
@@ -377,6 +378,135 @@ class TestAdoption:
         assert await world.effects.look(step) == Done()
         assert temporal.calls("DescribeSchedule") == []
         assert await world.tuples() == set()
+
+
+class TestReclaim:
+    """What a lost ledger had made becomes the lane's live schedule again, and stays as it is."""
+
+    async def reclaim(
+        self, world: World, stamp: UUID, *, by: str = "alice", live: UUID | None = None, look: bool = False
+    ) -> Outcome:
+        step = world.make(
+            EventType.REPAIR_REQUESTED,
+            kind=Kind.REPAIR,
+            request={"reclaim": str(stamp)},
+            creator=Creator(user_id=by),
+            live_intent=live,
+            look=look,
+        )
+        return await (world.effects.look(step) if look else world.effects.apply(step))
+
+    async def test_of_what_carries_the_stamp_in_both_stores_writes_to_neither(
+        self, world: World, spicedb: FaultProxy, temporal: FaultProxy
+    ) -> None:
+        stamp = uuid4()
+        await world.registered(stamp)
+        await world.created(stamp)
+        assert live_after(await self.reclaim(world, stamp)) is Live.RECLAIM
+        assert live_after(await self.reclaim(world, stamp)) is Live.RECLAIM, "may be done again"
+        assert live_after(await self.reclaim(world, stamp, live=stamp)) is Live.RECLAIM
+        assert await world.tuples() == world.whole(stamp)
+        assert await world.schedule() == Found(str(stamp))
+        for write in ("WriteRelationships", "DeleteRelationships"):
+            assert spicedb.calls(write) == []
+        for write in ("CreateSchedule", "DeleteSchedule"):
+            assert temporal.calls(write) == []
+
+    @pytest.mark.parametrize(
+        ("registered", "created", "marked"),
+        [
+            ("stamp", None, False),
+            (None, "stamp", False),
+            ("stamp", "other", False),
+            ("other", "stamp", False),
+            ("stamp", "stamp", True),
+        ],
+    )
+    async def test_is_given_up_where_the_stores_do_not_agree_or_it_has_ended(
+        self, world: World, *, registered: str | None, created: str | None, marked: bool
+    ) -> None:
+        ids = {"stamp": uuid4(), "other": uuid4()}
+        stamp = ids["stamp"]
+        if registered:
+            await world.registered(ids[registered])
+        if created:
+            await world.created(ids[created])
+        if marked:
+            await world.relationships.touch([mark_of(str(stamp))], Call.within(30))
+        before = await world.tuples(), await world.schedule()
+        assert await self.reclaim(world, stamp) == Done()
+        assert (await world.tuples(), await world.schedule()) == before
+
+    async def test_is_given_up_where_somebody_else_owns_it_by_now(self, world: World) -> None:
+        stamp = uuid4()
+        await world.registered(stamp, user="bob")
+        await world.created(stamp)
+        assert await self.reclaim(world, stamp, by="alice") == Done()
+
+    async def test_in_the_place_of_an_older_live_one_keeps_that_from_landing_late(self, world: World) -> None:
+        stamp, older = uuid4(), uuid4()
+        await world.registered(stamp)
+        await world.created(stamp)
+        assert live_after(await self.reclaim(world, stamp, live=older)) is Live.RECLAIM
+        assert await world.ended(older)
+        assert not await world.ended(stamp)
+
+    @pytest.mark.parametrize("away", ["spicedb", "temporal"])
+    async def test_waits_for_a_store_that_can_not_tell(
+        self, world: World, away: str, spicedb: FaultProxy, temporal: FaultProxy
+    ) -> None:
+        stamp = uuid4()
+        await world.registered(stamp)
+        await world.created(stamp)
+        async with {"spicedb": spicedb, "temporal": temporal}[away].outage():
+            assert not isinstance(await self.reclaim(world, stamp), Done)
+
+    async def test_that_an_operator_discards_changes_nothing(self, world: World) -> None:
+        stamp = uuid4()
+        await world.registered(stamp)
+        await world.created(stamp)
+        assert await self.reclaim(world, stamp, look=True) == Done()
+        assert await world.tuples() == world.whole(stamp)
+
+    async def test_what_it_asked_for_is_created_again_as_it_was(self, world: World) -> None:
+        stamp = uuid4()
+        await world.created(stamp)
+        described = await world.schedules.definition(world.schedule_id, Call.within(30))
+        assert described
+        found, definition = described
+        assert found == Found(str(stamp))
+        await world.schedules.delete(world.schedule_id, Call.within(30))
+        assert isinstance(await world.repair(stamp, request=definition), Done)
+        again = await world.schedules.definition(world.schedule_id, Call.within(30))
+        assert again == described
+        assert (definition["workflow_name"], definition["task_queue"]) == ("Run", "agents")
+        assert "end_at" not in definition
+
+
+class TestOfALiveScheduleThatHasEnded:
+    """The ledger has gone back in time: it was deleted since."""
+
+    async def test_a_repair_brings_nothing_back_and_frees_the_name(self, world: World) -> None:
+        live = uuid4()
+        await world.relationships.touch([mark_of(str(live))], Call.within(30))
+        assert live_after(await world.repair(live)) is Live.CLEAR
+        assert await world.tuples() == set()
+        assert await world.schedule() is None
+
+    async def test_a_repair_leaves_whoever_has_the_name_by_now(self, world: World) -> None:
+        live, theirs = uuid4(), uuid4()
+        await world.relationships.touch([mark_of(str(live))], Call.within(30))
+        await world.registered(theirs, user="bob")
+        await world.created(theirs)
+        assert live_after(await world.repair(live)) is Live.CLEAR
+        assert await world.tuples() == world.whole(theirs, user="bob")
+        assert await world.schedule() == Found(str(theirs))
+
+    async def test_a_repair_of_an_adopted_one_frees_the_name(self, world: World) -> None:
+        before, live = await world.legacy(), uuid4()
+        await world.relationships.touch([mark_of(str(live))], Call.within(30))
+        assert live_after(await world.repair(live, live_adopted=True)) is Live.CLEAR
+        assert await world.tuples() == before
 
 
 class TestOfAnAdoptedSchedule:

@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Dispatch
@@ -31,6 +32,9 @@ _POLICY = RetryPolicy(max_strikes=3)
 _LANES = ["a--0", "a--1", "a--2"]
 # Of two lanes, when their schedules end: before either clock began, and when neither will go any more.
 _ENDS = {"a--0": "1970-01-01T00:00:00Z", "a--1": "2999-01-01T00:00:00Z"}
+# Stamps that a lost ledger had given; and where the first of them is reclaimed, at first and again.
+_LOST = [UUID(int=number) for number in (1, 2, 3)]
+_RECLAIMS = {"reclaim": _LANES[0], "reclaim elsewhere": _LANES[1]}
 _PASSES = (10.0,) * 4 + (20.0,) * 4 + (50.0, 140.0, 410.0)
 _SLACK = 4.0
 LOST = Unknown(ErrorCode.CONNECTION_LOST, "lost")
@@ -70,6 +74,7 @@ _MIXES = (Mix(), Mix(operates=0.3, parks=0.25), Mix(operates=0.3, prunes=0.7, tr
 PARKED, REPLAYED, DISCARDED, CLAIMED, LATE = "parked", "replayed", "discarded", "claimed", "late"
 EARLY, LATE_COMMIT, COMMITTED, PLACED, ONE = "early", "late commit", "committed", "placed", "one"
 SET, CLEAR = Done("token", live=Live.SET), Done("token", live=Live.CLEAR)
+RECLAIMED = Done(live=Live.RECLAIM)
 # What chance brings about seldom, played before it has its turn: seconds pass, somebody enqueues, a step is
 # claimed and comes out so or is parked, an operator sees to it; or it is claimed, and settled late. In the
 # last two a look takes long, heads are placed without room, early and late ones, and claimed one by one.
@@ -82,6 +87,8 @@ _SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
     (Kind.CREATE, Transient(ErrorCode.UNREACHABLE, "away"), 20.0, Done("token"), SET),
     (Kind.CREATE, Done("token"), SET, Kind.DELETE, CLEAR, LOST, 20.0, PARKED, REPLAYED, 200.0, Done("token")),
     (Kind.CREATE, Done("token"), LOST, 20.0, SET, Kind.DELETE, 20.0, CLEAR, 200.0, CLEAR, Done("token")),
+    ("reclaim", RECLAIMED, "reclaim elsewhere", RECLAIMED, 20.0, Kind.DELETE, CLEAR, Done("token")),
+    (Kind.CREATE, Done("token"), SET, "reclaim", LOST, 200.0, RECLAIMED, Kind.DELETE, 200.0, CLEAR),
     (EARLY, LATE_COMMIT, 20.0, "long", PLACED, COMMITTED, PLACED, ONE, ONE, ONE),
     (EARLY, LATE_COMMIT, 20.0, "set back", PLACED, COMMITTED, PLACED, ONE, "slept", ONE, ONE),
 )
@@ -122,7 +129,7 @@ _BREAKERS = """
       FROM outbox.breakers ORDER BY consumer
 """
 _INTENTS = (
-    "SELECT id, position, schedule_id, kind, replays, replay_number FROM outbox.intents ORDER BY position"
+    "SELECT id, position, schedule_id, kind, replays, replay_number FROM outbox.intents ORDER BY position, id"
 )
 _EVENTS = "SELECT intent_id, type, lease_number, error_code FROM outbox.events ORDER BY intent_id, id"
 _ATTEMPTS = (
@@ -205,6 +212,8 @@ class Pair:
             self._pass(act)
         elif isinstance(act, Kind):
             self._enqueue_all([_entry(_LANES[0], act)])
+        elif isinstance(act, str) and act in _RECLAIMS:
+            self._reclaim(_RECLAIMS[act], _LOST[0])
         elif isinstance(act, str) and act != PARKED:
             await self._play_named(act)
         else:
@@ -365,7 +374,8 @@ class Pair:
             )
             outcome = self._dice.choice(likely if self._dice.random() < 0.7 else _OUTCOMES)
         else:
-            outcome = Done("token", live=Live.CLEAR if dispatch.kind is Kind.DELETE else Live.SET)
+            lives = Live.CLEAR if dispatch.kind is Kind.DELETE else Live.SET
+            outcome = Done("token", live=Live.RECLAIM if dispatch.reclaims else lives)
         return _settled(dispatch, outcome)
 
     # Operators.
@@ -376,12 +386,23 @@ class Pair:
             self._prune([intent for intent in intents if self._dice.random() < 0.7])
         elif self._dice.random() < 0.25:
             lane = self._dice.choice(_LANES)
+            if self._dice.random() < 0.3:
+                self._reclaim(lane, self._dice.choice([*intents, *_LOST, *_LOST]))
+                return
             adopting = self._dice.random() < 0.3
             self.did.append(f"{'adopt' if adopting else 'repair'} {lane}")
             self._call("SELECT outbox.request_repair(%s, %s)", lane, adopting)
             self.memory.request_repair(lane, adopting=adopting)
         elif intents:
             self._attend(self._dice.choice(intents))
+
+    def _reclaim(self, lane: str, stamp: UUID) -> None:
+        self.did.append(f"reclaim {lane} as {stamp}")
+        definition, creator = {"workflow_name": "Lost"}, {"user_id": "alice"}
+        self._call(
+            "SELECT outbox.request_reclaim(%s, %s, %s, %s)", lane, stamp, Jsonb(definition), Jsonb(creator)
+        )
+        self.memory.request_reclaim(lane, stamp, definition, creator)
 
     def _prune(self, intents: list[UUID]) -> None:
         age = self._dice.choice([15.0, 205.0, 2005.0])
@@ -480,7 +501,7 @@ class Pair:
                 "replays": one.replays,
                 "replay_number": one.replay_number,
             }
-            for one in sorted(memory.intents.values(), key=lambda one: one.position)
+            for one in sorted(memory.intents.values(), key=lambda one: (one.position, one.id))
         ]
         _equal("intents", intent_rows, intents)
         _equal("events", event_rows, _log(memory.events, "type"))
@@ -559,6 +580,7 @@ def _by_id(dispatches: Sequence[Dispatch]) -> dict[UUID, dict[str, Any]]:
             "live_adopted": one.live_adopted,
             "ran_out": one.ran_out,
             "adopts": one.adopts,
+            "reclaims": one.reclaims,
         }
         for one in dispatches
     }

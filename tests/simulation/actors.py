@@ -10,7 +10,7 @@ from temporalio.api.common.v1 import Memo
 from temporalio.api.schedule.v1 import Schedule
 
 from consumers.authz.client import Tuple
-from consumers.authz.names import AGENT, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
+from consumers.authz.names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.temporal.request import stamp_memo
 from outbox.failpoints import reach
 from outbox.flow.table import Consumer, Kind, Status
@@ -53,10 +53,12 @@ def settle_grounds(world: World) -> None:
             ground.stamp = str(UUID(int=world.dice.getrandbits(128)))
         if kind in {"tuples", "both", "stamped", "stamped tuples", "legacy"}:
             ground.tuples = {Tuple(SCHEDULE, name, OWNER, USER, "mallory")}
-            if world.dice.random() < 0.7:
+            if ground.stamp or world.dice.random() < 0.7:
                 ground.tuples.add(Tuple(SCHEDULE, name, PARENT_AGENT, AGENT, f"a{number}"))
             if ground.stamp:
                 ground.tuples.add(Tuple(SCHEDULE, name, REGISTERED_BY, INTENT, ground.stamp))
+            if ground.stamp and world.dice.random() < 0.3:
+                world.spicedb.change({Tuple(INTENT, ground.stamp, ENDED, INTENT, ground.stamp)})
             world.spicedb.change(ground.tuples)
         if kind in {"schedule", "both", "stamped", "legacy"}:
             ground.scheduled = True
@@ -111,6 +113,10 @@ def _undo(world: World, name: str, choice: float) -> None:
         world.temporal.put(name, None)
     if choice > 0.3:
         world.spicedb.change(removed=world.spicedb.of(SCHEDULE, name))
+    if 0.4 < choice < 0.5:
+        # As a newer ledger has it, which was lost.
+        live = str(world.postgres.live_intent(name))
+        world.spicedb.change({Tuple(INTENT, live, ENDED, INTENT, live)})
 
 
 # Producers.
@@ -175,10 +181,7 @@ async def operate(world: World) -> None:
         await asyncio.sleep(dice.expovariate(0.15))
         choice = dice.random()
         if choice < 0.15:
-            name = dice.choice(sorted(world.grounds))
-            adopting = world.grounds[name].legacy and dice.random() < 0.7
-            world.record(f"an operator has {name} {'adopted' if adopting else 'repaired'}")
-            world.postgres.request_repair(name, adopting=adopting)
+            _have_repaired(world, dice.choice(sorted(world.grounds)))
         elif choice < 0.2 and not (world.beyond_bound or world.tampered):
             # What comes back after its intent was pruned is nobody's any more.
             world.keep_log()
@@ -188,6 +191,20 @@ async def operate(world: World) -> None:
             world.record(f"an operator prunes {gone}")
         else:
             attend(world, discards=0.3, replays_failed=0.3)
+
+
+def _have_repaired(world: World, name: str) -> None:
+    """Or adopted, what is from before the outbox; or reclaimed, what carries a stamp that nobody knows."""
+    ground, takes_in = world.grounds[name], world.dice.random() < 0.7
+    if takes_in and ground.stamp:
+        world.record(f"an operator has {name} reclaimed")
+        agent, _, own = name.partition("--")
+        definition = {"agent_id": agent, "name": own, **_GOOD}
+        world.postgres.request_reclaim(name, UUID(ground.stamp), definition, {"user_id": "mallory"})
+        return
+    adopting = takes_in and ground.legacy
+    world.record(f"an operator has {name} {'adopted' if adopting else 'repaired'}")
+    world.postgres.request_repair(name, adopting=adopting)
 
 
 def attend(world: World, *, discards: float, replays_failed: float) -> bool:

@@ -29,9 +29,11 @@ _OUTAGES = [Fault.UNREACHABLE, Fault.SILENT_BEFORE, Fault.DENIED, Fault.RESET_BE
 
 @dataclass
 class Ground:
-    """What stood under a lane's name before the outbox came: none of it ever changes, save a legacy deleted.
+    """What stood under a lane's name before the outbox came: none of it ever changes, save a legacy
+    deleted, and what was reclaimed.
 
     Attributes:
+        stamp: of another ledger; the outbox's own once it was reclaimed.
         legacy: it may be deleted, as a whole, by a delete of the lane.
     """
 

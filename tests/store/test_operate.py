@@ -2,14 +2,16 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 from sqlalchemy.exc import DBAPIError
 
 from outbox.errors import ErrorCode
-from outbox.flow.dispatch import Creator, Dispatch
+from outbox.flow.dispatch import Creator, Dispatch, Standing
 from outbox.flow.outcome import Conflict, Done, Outcome, Refused, Transient, Unknown
 from outbox.flow.settlement import RetryPolicy, Settlement, decide
 from outbox.flow.table import Consumer, EventType, Kind, Live
@@ -351,6 +353,85 @@ async def test_a_replay_of_what_an_adoption_has_overtaken_is_refused(
     assert (await replay(query, first, rehearsed=True))["action"] == "reenqueued"
     await query("SELECT outbox.request_repair(%s, true)", f"{agent}--s")
     assert "overtaken" in (await replay(query, first))["reason"]
+
+
+DEFINITION = {"agent_id": "a", "name": "s", "workflow_name": "W", "task_queue": "q", "described": "="}
+
+
+async def ask_to_reclaim(query: Query, schedule: str, stamp: UUID) -> UUID:
+    asked = (schedule, stamp, Jsonb(DEFINITION), Jsonb({"user_id": "alice"}))
+    (row,) = await query("SELECT outbox.request_reclaim(%s, %s, %s, %s) AS id", *asked)
+    return UUID(str(row["id"]))
+
+
+async def lived(query: Query) -> list[object]:
+    rows = await query("SELECT live_intent FROM outbox.lanes ORDER BY schedule_id")
+    return [row["live_intent"] for row in rows]
+
+
+async def test_a_reclaim_enters_the_intent_again_under_the_id_that_its_stamp_is(
+    store: WorkStore, query: Query, agent: str
+) -> None:
+    lane, stamp = f"{agent}--s", uuid4()
+    asked = await ask_to_reclaim(query, lane, stamp)
+    assert await ask_to_reclaim(query, lane, stamp) == asked, "one waits at a time"
+    reclaim = await settle_next(store, Done(live=Live.RECLAIM))
+    assert (reclaim.intent_id, reclaim.reclaims, reclaim.adopts) == (asked, str(stamp), False)
+    assert (reclaim.creator, reclaim.live_intent) == (Creator(user_id="alice"), None)
+    assert await lived(query) == [stamp]
+    assert await store.standing(lane, str(stamp)) is Standing.LIVE
+    assert await query("SELECT id, kind, status, event_type FROM outbox.intent_status ORDER BY kind") == [
+        {"id": stamp, "kind": "create", "status": "succeeded", "event_type": "schedule.created"},
+        {"id": asked, "kind": "repair", "status": "succeeded", "event_type": "schedule.repaired"},
+    ]
+    await query("SELECT outbox.request_repair(%s)", lane)
+    repair = await settle_next(store, Done())
+    assert (repair.request, repair.creator) == (DEFINITION, Creator(user_id="alice"))
+    assert (repair.live_intent, repair.live_adopted) == (stamp, False)
+
+
+async def test_what_stands_behind_a_reclaim_finds_it_live(
+    store: WorkStore, enqueue: Enqueue, query: Query, agent: str
+) -> None:
+    stamp = uuid4()
+    await ask_to_reclaim(query, f"{agent}--s", stamp)
+    await enqueue(kind="delete")
+    (reclaim,) = await store.claim({Consumer.BOTH: 1})
+    await store.settle([to(reclaim, Done(live=Live.RECLAIM))])
+    delete = await settle_next(store, Done())
+    assert (delete.kind, delete.live_intent) == (Kind.DELETE, stamp)
+    await settle_next(store, Done())
+    assert await lived(query) == [None]
+    assert await store.standing(f"{agent}--s", str(stamp)) is Standing.ENDED
+
+
+async def test_a_reclaim_that_finds_nothing_makes_no_stamp_ours(
+    store: WorkStore, query: Query, agent: str
+) -> None:
+    stamp = uuid4()
+    await ask_to_reclaim(query, f"{agent}--s", stamp)
+    await settle_next(store, Done())
+    assert await lived(query) == []
+    assert await store.standing(f"{agent}--s", str(stamp)) is Standing.FOREIGN
+
+
+async def test_what_the_ledger_knows_by_now_is_entered_once(
+    store: WorkStore, query: Query, agent: str
+) -> None:
+    stamp = uuid4()
+    for lane in (f"{agent}--a", f"{agent}--b", f"{agent}--a"):
+        await ask_to_reclaim(query, lane, stamp)
+        await settle_next(store, Done(live=Live.RECLAIM))
+    assert await lived(query) == [stamp, None]
+    assert len(await query("SELECT 1 FROM outbox.intents WHERE kind = 'create'")) == 1
+
+
+async def test_a_stale_settle_reclaims_nothing(store: WorkStore, query: Query, agent: str) -> None:
+    await ask_to_reclaim(query, f"{agent}--s", uuid4())
+    (reclaim,) = await store.claim({Consumer.BOTH: 1})
+    stale = replace(to(reclaim, Done(live=Live.RECLAIM)), lease_number=0)
+    assert await store.settle([stale, to(reclaim, Done())]) == {(reclaim.intent_id, reclaim.lease_number)}
+    assert len(await query("SELECT 1 FROM outbox.intents")) == 1
 
 
 async def test_a_rate_is_shared_by_all_workers(database: str, enqueue: Enqueue, query: Query) -> None:

@@ -60,6 +60,20 @@ async def test_it_takes_what_has_ended_and_leaves_what_is_needed(
     assert await left(query, "events", "intent_id") == {live, waiting}
 
 
+async def test_what_was_reclaimed_stays_for_as_long_as_it_is_live(
+    store: WorkStore, enqueue: Enqueue, query: Query, engine: AsyncEngine, agent: str
+) -> None:
+    stamp = UUID(int=1)
+    await query("SELECT outbox.request_reclaim(%s, %s, '{}', '{}')", f"{agent}--s", stamp)
+    await settle_next(store, Done(live=Live.RECLAIM))
+    await prune(engine)
+    assert await left(query) == {stamp}
+    await enqueue(kind="delete")
+    await settle_all(store)
+    await prune(engine)
+    assert await left(query) == set()
+
+
 async def test_an_adoption_stays_for_as_long_as_it_is_live(
     store: WorkStore, enqueue: Enqueue, query: Query, engine: AsyncEngine, agent: str
 ) -> None:

@@ -15,6 +15,7 @@ REQUEST = (
 )
 CLAIM = """SELECT * FROM outbox.claim('{"authz": 1}', '{}', 30, 10, 5)"""
 SETTLE = "SELECT * FROM outbox.settle('[]', 1, 1, false)"
+RECLAIM = "SELECT outbox.request_reclaim('a--b', gen_random_uuid(), '{}', '{}')"
 TABLES = (
     "intents",
     "events",
@@ -80,6 +81,7 @@ def test_a_worker_may_only_claim_and_settle(role: psycopg.Connection) -> None:
         if table != "alembic_version":
             refused(role, f"SELECT * FROM outbox.{table}")
     refused(role, f"SELECT * FROM outbox.enqueue({REQUEST}::jsonb)")
+    refused(role, RECLAIM)
     refused(role, "SELECT outbox.settle_breakers('[]', now())")
     refused(role, "UPDATE outbox.queue SET state = 'parked'")
 
@@ -92,6 +94,7 @@ def test_an_operator_may_read_and_enqueue(role: psycopg.Connection) -> None:
     allowed(role, "SELECT * FROM outbox.intent_status")
     allowed(role, f"SELECT * FROM outbox.enqueue({REQUEST}::jsonb)")
     allowed(role, "SELECT * FROM outbox.audited_lanes(ARRAY(SELECT outbox.lanes_after('', '', 10)))")
+    allowed(role, RECLAIM)
     allowed(role, "SELECT * FROM outbox.prunable(now(), gen_random_uuid(), 10)")
     allowed(role, "SELECT outbox.prune(now(), '{}')")
     allowed(role, "SELECT * FROM outbox.prune_lanes(now(), '', 10)")

@@ -280,6 +280,21 @@ class TestForeign:
         assert broken(self.TAKEN, kept, before=kept) == []
         assert broken(self.TAKEN, Stores(), before=kept) == [("foreign", OTHER)]
 
+    def test_what_carries_the_stamp_of_an_intent_of_the_lane_is_the_outbox_s_own(self) -> None:
+        """It was reclaimed, and lives and goes as any other."""
+        reclaimed = Ledger(
+            [intent("theirs", at=1, name=OTHER, owner="user:holder")],
+            events("theirs", *CREATED, name=OTHER),
+            live={OTHER: "theirs"},
+        )
+        assert broken(reclaimed, self.STAMPED, before=self.STAMPED) == []
+        gone = Ledger(
+            [*reclaimed.intents, intent("del", Kind.DELETE, at=2, name=OTHER)],
+            [*reclaimed.events, *events("del", *DELETED, name=OTHER)],
+        )
+        assert broken(gone, Stores(ended={"theirs"}), before=self.STAMPED) == []
+        assert broken(gone, self.STAMPED, before=self.STAMPED) == [("schedule", OTHER), ("tuples", OTHER)]
+
 
 class TestRepairs:
     """A repair may adopt what others made without a stamp, and clear up after what has run out."""
@@ -293,6 +308,14 @@ class TestRepairs:
     ADOPTED = replace(
         THEIRS, relationships={OTHER: THEIRS.relationships[OTHER] | {"registered_by@outbox_intent:adoption"}}
     )
+
+    def test_what_a_newer_ledger_has_ended_is_cleared_up(self) -> None:
+        ledger = Ledger(
+            [intent("one", at=1), intent("repair", Kind.REPAIR, at=2)],
+            [*events("one", *CREATED), *events("repair", E.REPAIR_REQUESTED, E.REPAIRED)],
+        )
+        assert broken(ledger, Stores(ended={"one"})) == []
+        assert ("live_stamp", NAME) in broken(ledger, Stores(ended=set()))
 
     def test_an_adoption_adds_its_stamp_alone(self) -> None:
         assert broken(self.ADOPTION, self.ADOPTED, before=self.THEIRS) == []

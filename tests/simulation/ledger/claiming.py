@@ -146,7 +146,7 @@ class Claiming(Tables):
 
     def _entry_of(self, intent: Intent) -> Intent:
         """Whose request a dispatch carries: of a repair, the live intent's, or else the lane's last."""
-        if intent.kind is not Kind.REPAIR or "adopt" in intent.request:
+        if intent.kind is not Kind.REPAIR or intent.request:
             return intent
         live = self.live_intent(intent.schedule_id)
         if live is not None:

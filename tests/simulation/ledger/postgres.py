@@ -5,8 +5,9 @@ at one moment. Operators' functions are here, as in
 migrations/sql/0001_operating.sql and 0001_retention.sql.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from outbox.errors import ErrorCode
@@ -38,7 +39,7 @@ class MemoryPostgres(Settling):
         later = [
             one
             for one in self.lane(entry.schedule_id)
-            if one.position > entry.position and (one.kind is not Kind.REPAIR or "adopt" in one.request)
+            if one.position > entry.position and (one.kind is not Kind.REPAIR or one.request)
         ]
         if later and not forced:
             return "refused"
@@ -89,15 +90,23 @@ class MemoryPostgres(Settling):
 
     def request_repair(self, schedule_id: str, *, adopting: bool = False) -> UUID:
         """Ask for a lane to be brought to what its live stamp says, or for a legacy to become it."""
+        return self._ask_for_repair(schedule_id, {"adopt": True} if adopting else {}, {})
+
+    def request_reclaim(
+        self, schedule_id: str, stamp: UUID, definition: Mapping[str, Any], creator: Mapping[str, Any]
+    ) -> UUID:
+        """Ask for what carries this stamp in both stores to become the lane's live one again."""
+        return self._ask_for_repair(schedule_id, {**definition, "reclaim": str(stamp)}, creator)
+
+    def _ask_for_repair(self, schedule_id: str, entry: Mapping[str, Any], creator: Mapping[str, Any]) -> UUID:
         moment = self._clock()
-        entry = {"adopt": True} if adopting else {}
         for row in self.queue.values():
             waits = row.place in {"incoming", "behind"} or (row.place == "deferred" and row.due_at <= moment)
             intent = self.intents[row.intent_id]
             is_same = intent.kind is Kind.REPAIR and intent.request == entry
             if row.schedule_id == schedule_id and is_same and waits:
                 return row.intent_id
-        repair = self._append_repair(schedule_id, moment, entry)
+        repair = self._append_repair(schedule_id, moment, entry, creator)
         self.on_work()
         return repair.id
 

@@ -1,12 +1,13 @@
 """The ledger in memory: ``outbox.settle``, as in migrations/sql/0001_settling.sql."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from outbox.flow.settlement import Action, Settlement, StoreHealth
-from outbox.flow.table import EventType, Live
+from outbox.flow.table import EventType, Kind, Live
 from tests.simulation.ledger.claiming import Claiming
-from tests.simulation.ledger.tables import FOREVER, Breaker, Event, Lane, Row, latest, latest_or_none
+from tests.simulation.ledger.tables import FOREVER, Breaker, Event, Intent, Lane, Row, latest, latest_or_none
 
 _LONGEST_PROBE_REST = 15.0
 
@@ -100,13 +101,34 @@ class Settling(Claiming):
         hold_until = unknown_until if unknown_until is not None and unknown_until > moment else None
         lane = self.lanes.get(lane_id)
         live = lane.live_intent if lane else None
-        live = {Live.SET: row.intent_id, Live.CLEAR: None, Live.KEEP: live}[one.live]
+        match one.live:
+            case Live.SET:
+                live = row.intent_id
+            case Live.CLEAR:
+                live = None
+            case Live.RECLAIM:
+                live = self._enter_reclaimed(self.intents[row.intent_id], moment) or live
+            case Live.KEEP:
+                pass
         if one.live is not Live.KEEP or hold_until is not None:
             before = lane.hold_until if lane else None
             self.lanes[lane_id] = Lane(live, latest_or_none(before, hold_until), moment)
         behind = [one for one in self.queue.values() if one.place == "behind" and one.schedule_id == lane_id]
         if behind:
             self._promote(min(behind, key=lambda one: one.position), hold_until, lane, moment)
+
+    def _enter_reclaimed(self, repair: Intent, moment: float) -> UUID | None:
+        """Enter the intent again whose schedule was reclaimed, unless the ledger knows it by now."""
+        stamp = UUID(repair.request["reclaim"])
+        if stamp in self.intents:
+            return None
+        request = {key: value for key, value in repair.request.items() if key != "reclaim"}
+        self.intents[stamp] = replace(repair, id=stamp, kind=Kind.CREATE, request=request, created_at=moment)
+        self.events += [
+            Event(stamp, repair.schedule_id, type_, moment)
+            for type_ in (EventType.CREATE_REQUESTED, EventType.REGISTERED, EventType.CREATED)
+        ]
+        return stamp
 
     def _promote(self, row: Row, hold_until: float | None, lane: Lane | None, moment: float) -> None:
         hold_until = latest_or_none(hold_until, lane.hold_until if lane else None)

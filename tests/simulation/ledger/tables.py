@@ -174,7 +174,11 @@ class Tables:
         )
 
     def _append_repair(
-        self, schedule_id: str, due_at: float, request: Mapping[str, Any] = _NOTHING
+        self,
+        schedule_id: str,
+        due_at: float,
+        request: Mapping[str, Any] = _NOTHING,
+        creator: Mapping[str, Any] = _NOTHING,
     ) -> Intent:
         repair = Intent(
             self.new_id(),
@@ -182,7 +186,7 @@ class Tables:
             schedule_id,
             Kind.REPAIR,
             request,
-            {},
+            creator,
             created_at=self._clock(),
         )
         self._request(repair, place="deferred", due_at=due_at)
