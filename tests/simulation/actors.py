@@ -59,6 +59,8 @@ def settle_grounds(world: World) -> None:
                 ground.tuples.add(Tuple(SCHEDULE, name, REGISTERED_BY, INTENT, ground.stamp))
             if ground.stamp and world.dice.random() < 0.3:
                 world.spicedb.change({Tuple(INTENT, ground.stamp, ENDED, INTENT, ground.stamp)})
+            elif kind == "stamped":
+                ground.reclaimable = True
             world.spicedb.change(ground.tuples)
         if kind in {"schedule", "both", "stamped", "legacy"}:
             ground.scheduled = True
@@ -181,7 +183,10 @@ async def operate(world: World) -> None:
         await asyncio.sleep(dice.expovariate(0.15))
         choice = dice.random()
         if choice < 0.15:
-            _have_repaired(world, dice.choice(sorted(world.grounds)))
+            name = dice.choice(sorted(world.grounds))
+            adopting = world.grounds[name].legacy and dice.random() < 0.7
+            world.record(f"an operator has {name} {'adopted' if adopting else 'repaired'}")
+            world.postgres.request_repair(name, adopting=adopting)
         elif choice < 0.2 and not (world.beyond_bound or world.tampered):
             # What comes back after its intent was pruned is nobody's any more.
             world.keep_log()
@@ -193,18 +198,16 @@ async def operate(world: World) -> None:
             attend(world, discards=0.3, replays_failed=0.3)
 
 
-def _have_repaired(world: World, name: str) -> None:
-    """Or adopted, what is from before the outbox; or reclaimed, what carries a stamp that nobody knows."""
-    ground, takes_in = world.grounds[name], world.dice.random() < 0.7
-    if takes_in and ground.stamp:
-        world.record(f"an operator has {name} reclaimed")
-        agent, _, own = name.partition("--")
-        definition = {"agent_id": agent, "name": own, **_GOOD}
-        world.postgres.request_reclaim(name, UUID(ground.stamp), definition, {"user_id": "mallory"})
-        return
-    adopting = takes_in and ground.legacy
-    world.record(f"an operator has {name} {'adopted' if adopting else 'repaired'}")
-    world.postgres.request_repair(name, adopting=adopting)
+async def reclaim(world: World) -> None:
+    """Mostly, what carries a stamp that nobody knows is taken for a lost ledger's, whole or not."""
+    stamped = [(name, ground.stamp) for name, ground in sorted(world.grounds.items()) if ground.stamp]
+    for name, stamp in stamped:
+        await asyncio.sleep(world.dice.uniform(0.0, BUSY_SECONDS / len(stamped)))
+        if world.dice.random() < 0.7:
+            world.record(f"an operator has {name} reclaimed")
+            agent, _, own = name.partition("--")
+            definition = {"agent_id": agent, "name": own, **_GOOD}
+            world.postgres.request_reclaim(name, UUID(stamp), definition, {"user_id": "mallory"})
 
 
 def attend(world: World, *, discards: float, replays_failed: float) -> bool:

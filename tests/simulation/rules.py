@@ -113,7 +113,7 @@ def _taken_away(world: World, name: str, gone: set[Tuple]) -> None:
 
 def _was_reclaimed(world: World, ground: Ground) -> bool:
     """Whether what stood there before is the outbox's own by now."""
-    return ground.stamp is not None and UUID(ground.stamp) in world.known | world.postgres.intents
+    return ground.reclaimable and UUID(ground.stamp or "") in world.known | world.postgres.intents
 
 
 def _is_adoption(world: World, tuples: set[Tuple]) -> bool:

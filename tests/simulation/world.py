@@ -34,12 +34,14 @@ class Ground:
 
     Attributes:
         stamp: of another ledger; the outbox's own once it was reclaimed.
+        reclaimable: that ledger's schedule is whole, and has not ended.
         legacy: it may be deleted, as a whole, by a delete of the lane.
     """
 
     tuples: set[Tuple] = field(default_factory=set)
     stamp: str | None = None
     scheduled: bool = False
+    reclaimable: bool = False
     legacy: bool = False
 
 
