@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         description="Which outbox this is (a UUID): what it writes to Temporal names it. None: the id that "
         "its database drew when it was made. `outbox migrate` brings a database to it that was made anew.",
     )
+    database_direct_url: SecretStr | None = Field(
+        None,
+        description="Where `OUTBOX_DATABASE_URL` leads through a pooler of transactions: the same database "
+        "past it, for wake-ups (LISTEN) and migrations.",
+    )
     spicedb_endpoint: str = Field("localhost:50051", description="SpiceDB's gRPC address, host:port.")
     spicedb_token: SecretStr | None = Field(None, description="SpiceDB's preshared key.")
     spicedb_tls: bool = Field(default=True, description="Whether SpiceDB is spoken to over TLS.")
@@ -230,6 +235,11 @@ class Settings(BaseSettings):
                 "OUTBOX_KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD are set together or not at all"
             )
         return self
+
+    @property
+    def session_url(self) -> str:
+        """The database, by a connection that keeps its session."""
+        return (self.database_direct_url or self.database_url).get_secret_value()
 
     @property
     def retry_policy(self) -> RetryPolicy:

@@ -55,7 +55,7 @@ def _enqueue(conn: Caller, call: Call) -> list[Intent]:
             return call.intents(conn.execute(SQLALCHEMY_STATEMENT, {"requests": call.json}).all())
         if isinstance(conn, psycopg.Connection):
             with conn.cursor(row_factory=tuple_row) as cursor:
-                cursor.execute(PSYCOPG_STATEMENT, (call.json,))
+                cursor.execute(PSYCOPG_STATEMENT, (call.json,), prepare=False)
                 return call.intents(cursor.fetchall())
     raise TypeError(
         "conn must be a SQLAlchemy Session or Connection, or a psycopg Connection "

@@ -31,6 +31,8 @@ DECLARE
     lifted   boolean := false;  -- whether this claim lifts any
     probing  boolean;  -- whether some breaker is open
 BEGIN
+    PERFORM outbox.require_read_committed();
+
     -- 1. Claims exclude each other.
     LOCK TABLE outbox.turn_to_claim IN SHARE UPDATE EXCLUSIVE MODE;
     moment := clock_timestamp();

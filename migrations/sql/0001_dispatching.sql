@@ -99,6 +99,7 @@ AS $$
 DECLARE
     dispatched CONSTANT text := 'dispatched';
 BEGIN
+    PERFORM outbox.require_read_committed();
     RETURN coalesce((SELECT array_agg(m.intent_id) FROM (
         SELECT q.intent_id
           FROM jsonb_to_recordset(dispatches) AS d (intent_id uuid, lease_number bigint)

@@ -50,6 +50,8 @@ DECLARE
     leased    CONSTANT text := 'leased';
     publishes CONSTANT boolean := (SELECT n.publishes FROM outbox.instance n WHERE n.only_row);
 BEGIN
+    PERFORM outbox.require_read_committed();
+
     -- 1. The rows are locked. The work comes in later statements, with snapshots of their own: a claim that held
     --    one of these rows while it marked a follower has committed by then, and the follower is seen.
     SELECT array_agg(m.intent_id), array_agg(m.lease_number) INTO matched, leases FROM (

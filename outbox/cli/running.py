@@ -166,27 +166,36 @@ def _explain_others(error: Exception) -> tuple[str, Code]:
             return f"bad setting {name}: {first['msg']} (`outbox settings` explains each)", Code.BAD_INPUT
         case ValueError():
             return str(error), Code.BAD_INPUT
+        case DBAPIError() if (refusal := _known_refusal(error.orig)) is not None:
+            return refusal, Code.FOUND_WRONG
         case OperationalError() | InterfaceError():
             reason = why(error)
             return f"Postgres can't be reached: {reason} (check {to_mend(reason)})", Code.UNREACHABLE
         case DBAPIError():
-            return _database_refusal(error.orig), Code.FOUND_WRONG
+            return f"Postgres refused: {str(error.orig).strip().splitlines()[0]}", Code.FOUND_WRONG
         case _:
             return f"{type(error).__name__}: {error} (--debug shows where)", Code.FOUND_WRONG
 
 
-def _database_refusal(error: BaseException | None) -> str:
-    reason = str(error).strip().splitlines()[0]
+def _known_refusal(error: Any) -> str | None:
+    """What Postgres said, and the way out, if there is one that we know."""
     match getattr(error, "sqlstate", None):
         case "3F000" | "42P01" | "42883":
-            return f"the database has no outbox, or an older one: run `outbox migrate` ({reason})"
+            way = "the database has no outbox, or an older one: run `outbox migrate`"
         case "42501":
-            return f"the database role may not do this: see `outbox migrate --print-grants` ({reason})"
+            way = "the database role may not do this: see `outbox migrate --print-grants`"
         case "25006":
-            hint = "OUTBOX_DATABASE_URL may name several hosts, with target_session_attrs=read-write"
-            return f"this Postgres is read-only, a standby? {hint} ({reason})"
+            way = (
+                "this Postgres is read-only, a standby? OUTBOX_DATABASE_URL may name several hosts, with "
+                "target_session_attrs=read-write"
+            )
+        case "57014" | "55P03":
+            way = "the database role's statement_timeout or lock_timeout is too short for this"
+        case "OB003":
+            way = error.diag.message_hint
         case _:
-            return f"Postgres refused: {reason}"
+            return None
+    return f"{way} ({str(error).strip().splitlines()[0]})"
 
 
 def _end(message: str, code: Code) -> NoReturn:

@@ -7,7 +7,7 @@ from outbox.store import migrations
 def migrate(settings: Settings, *, revision: str = "head") -> tuple[str | None, str | None]:
     """Bring the database to a revision; returns the one before and the one after."""
     return migrations.migrate(
-        settings.database_url.get_secret_value(),
+        settings.session_url,
         max_request_bytes=settings.max_request_bytes,
         publishes=settings.kafka_bootstrap is not None,
         instance=settings.instance,

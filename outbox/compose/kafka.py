@@ -61,7 +61,11 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     """A relay, with its connections."""
     cluster = Cluster.of(settings)
     url = settings.database_url.get_secret_value()
-    async with open_engine(url) as engine, Notifier(url) as notifier, Producer(cluster.options) as producer:
+    async with (
+        open_engine(url) as engine,
+        Notifier(settings.session_url) as notifier,
+        Producer(cluster.options) as producer,
+    ):
         store = RelayStore(engine, flow(settings), settings.rates)
         yield Relay(
             store, producer, notifier, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds

@@ -68,7 +68,7 @@ async def _source(
             from outbox.compose.kafka import publishing  # noqa: PLC0415
 
             await around.enter_async_context(publishing(settings))
-        notifier = Notifier(settings.database_url.get_secret_value())
+        notifier = Notifier(settings.session_url)
         yield DirectSource(store, await around.enter_async_context(notifier))
 
 

@@ -38,8 +38,8 @@ PSYCOPG_STATEMENT = b"SELECT id, schedule_id, kind, created_at FROM outbox.enque
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _DEFAULT_MAX_BYTES = 262_144
 _MAX_TRACESTATE = 512
-_OURS = {"OB001", "OB002", "42501", "3F000", "42883"}
-"""Invalid request, idempotency conflict; no privilege, no schema, no function."""
+_OURS = {"OB001", "OB002", "42501", "3F000", "42883", "26000", "42P05"}
+"""Invalid request, idempotency conflict; no privilege, schema, function; a prepared statement's name."""
 
 
 class Call:
@@ -89,6 +89,11 @@ class Call:
             case "42501":
                 return OutboxError(
                     f"this role may not enqueue ({message}): see `outbox migrate --print-grants`"
+                )
+            case "26000" | "42P05":
+                return OutboxError(
+                    f"behind a pooler of transactions, prepared statements must have no names ({message}): "
+                    "docs/postgres.md says how to set that"
                 )
             case _:
                 return OutboxError(f"the outbox is not in this database ({message}): run `outbox migrate`")
@@ -220,7 +225,7 @@ async def _enqueue(conn: AsyncCaller, call: Call) -> list[Intent]:
             return call.intents((await conn.execute(SQLALCHEMY_STATEMENT, {"requests": call.json})).all())
         if isinstance(conn, psycopg.AsyncConnection):
             async with conn.cursor(row_factory=tuple_row) as cursor:
-                await cursor.execute(PSYCOPG_STATEMENT, (call.json,))
+                await cursor.execute(PSYCOPG_STATEMENT, (call.json,), prepare=False)
                 return call.intents(await cursor.fetchall())
     raise TypeError(
         "conn must be a SQLAlchemy AsyncSession or AsyncConnection, or a psycopg AsyncConnection "

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from outbox.errors import OutboxError
 from outbox.flow.table import Status
 from outbox.producer.intents import IntentError, IntentResult
-from outbox.store.engine import is_passing, is_passing_state
+from outbox.store.engine import has_own_session, is_passing, is_passing_state
 from outbox.store.url import conninfo
 
 CHANNEL = "outbox_settled"
@@ -144,11 +144,12 @@ class _Psycopg:
 
     async def look(self, intent_id: UUID) -> tuple[Any, ...] | None:
         async with self._connection.cursor(row_factory=tuple_row) as cursor:
-            await cursor.execute(f"{_RESULT}(%s)".encode(), (intent_id,))
+            await cursor.execute(f"{_RESULT}(%s)".encode(), (intent_id,), prepare=False)
             return await cursor.fetchone()
 
     async def subscribe(self) -> None:
-        await self._connection.execute(f"LISTEN {CHANNEL}".encode())
+        if await has_own_session(self._connection):
+            await self._connection.execute(f"LISTEN {CHANNEL}".encode())
 
     async def nap(self, seconds: float) -> None:
         async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
@@ -161,11 +162,11 @@ class _Asyncpg:
         self._told = asyncio.Event()
 
     async def look(self, intent_id: UUID) -> tuple[Any, ...] | None:
-        row = await self._connection.fetchrow(f"{_RESULT}($1)", intent_id)
-        return None if row is None else tuple(row)
+        return await self._ask(f"{_RESULT}($1)", intent_id)
 
     async def subscribe(self) -> None:
-        await self._connection.add_listener(CHANNEL, lambda *_: self._told.set())
+        if await self._ask("SELECT pg_backend_pid()") == (self._connection.get_server_pid(),):
+            await self._connection.add_listener(CHANNEL, lambda *_: self._told.set())
 
     async def nap(self, seconds: float) -> None:
         try:
@@ -173,3 +174,9 @@ class _Asyncpg:
         except TimeoutError:
             return
         self._told.clear()
+
+    async def _ask(self, statement: str, *arguments: Any) -> tuple[Any, ...] | None:
+        # asyncpg prepares in one round trip and executes in the next: a pooler may change sessions between.
+        async with self._connection.transaction():
+            row = await self._connection.fetchrow(statement, *arguments)
+        return None if row is None else tuple(row)

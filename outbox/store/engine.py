@@ -17,14 +17,20 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from outbox.store.url import parameters
 
 _TRUSTED_SECONDS = 1.0
-_READ_ONLY = "25006"
-"""A write was refused by a standby, or by a primary that has been demoted."""
+_OF_THE_SESSION = {"25006", "57014", "55P03"}
+"""What a new session may be free of: a standby's refusal to write, a time-out that the role has."""
 
+# Null, where a pooler answers with a process id of its own making when a connection is made.
+_OWN_SESSION = """
+    SELECT CASE WHEN pg_backend_pid() = %s
+                THEN set_config('default_transaction_isolation', 'read committed', false) END
+"""
 _DRIVER = "postgresql+psycopg://"
 _READ_COMMITTED = "READ COMMITTED"
 _CONNECT: dict[str, Any] = {
     "connect_timeout": 10,
     "application_name": "outbox",
+    "client_encoding": "utf8",
     # A peer that vanished without a word is given up after half a minute, not after hours.
     "keepalives_idle": 15,
     "keepalives_interval": 5,
@@ -45,17 +51,25 @@ def async_engine(url: str) -> AsyncEngine:
         pool_reset_on_return=None,
         connect_args=_CONNECT | parameters(url),
     )
-    event.listen(engine.sync_engine, "connect", _read_committed)
-    event.listen(engine.sync_engine, "handle_error", _leave_a_standby)
+    event.listen(engine.sync_engine, "connect", _make_ready)
+    event.listen(engine.sync_engine, "handle_error", _leave_session)
     _ask_after_rest(engine.sync_engine)
     return engine
 
 
-def _read_committed(connection: Any, _: Any) -> None:
-    """Claims and settles rely on each of their statements seeing what others have committed meanwhile."""
+def _make_ready(connection: Any, _: Any) -> None:
+    """Ask for READ COMMITTED, which claims and settles rely on; leave nothing on a session of a pooler's.
+
+    Behind a pooler of transactions each may run on another session: what was prepared, or set, would be
+    missing on one, and in the way of somebody else's on another. The functions then see for themselves that
+    the isolation is right.
+    """
+    driver = getattr(connection, "driver_connection", connection)
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute(_OWN_SESSION, (driver.info.backend_pid,))
+            if cursor.fetchone() == (None,):
+                driver.prepare_threshold = None
         connection.commit()
     except BaseException:
         # The pool forgets a connection that it could not make ready, and would leave it open.
@@ -63,9 +77,9 @@ def _read_committed(connection: Any, _: Any) -> None:
         raise
 
 
-def _leave_a_standby(context: ExceptionContext) -> None:
-    """Have the pool connect anew, to whichever server can be written to now."""
-    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+def _leave_session(context: ExceptionContext) -> None:
+    """Have the pool connect anew: to whichever server can be written to now, with what the role has now."""
+    if getattr(context.original_exception, "sqlstate", None) in _OF_THE_SESSION:
         context.is_disconnect = True
 
 
@@ -122,7 +136,7 @@ async def rows(
             cursor = await driver.cursor(row_factory=dict_row).execute(statement, parameters)
             found: list[dict[str, Any]] = await cursor.fetchall()
         except psycopg.Error as error:
-            lost = driver.closed or error.sqlstate == _READ_ONLY
+            lost = driver.closed or error.sqlstate in _OF_THE_SESSION
             if lost:
                 await pooled.invalidate(error)
             raise DBAPIError.instance(
@@ -133,7 +147,9 @@ async def rows(
 
 def sync_engine(url: str) -> Engine:
     """An engine for migrations, which Alembic runs synchronously."""
-    return create_engine(_DRIVER, isolation_level=_READ_COMMITTED, connect_args=_CONNECT | parameters(url))
+    engine = create_engine(_DRIVER, isolation_level=_READ_COMMITTED, connect_args=_CONNECT | parameters(url))
+    event.listen(engine, "connect", _make_ready)
+    return engine
 
 
 def is_passing(error: DBAPIError) -> bool:
@@ -148,9 +164,17 @@ def is_passing(error: DBAPIError) -> bool:
 def is_passing_state(state: str) -> bool:
     """Whether an SQLSTATE says that Postgres is away, restarting or asks to try again."""
     # 08: connection, 40: serialization, 53: resources, 57P: shutdown.
-    return state == _READ_ONLY or state.startswith(("08", "40", "53", "57P"))
+    return state in _OF_THE_SESSION or state.startswith(("08", "40", "53", "57P"))
 
 
 def why(error: DBAPIError) -> str:
     """What Postgres or the driver says, in one line for a log."""
     return next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
+
+
+async def has_own_session(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether what is set on this connection stays: false behind a pooler of transactions."""
+    asked = await connection.execute(
+        "SELECT pg_backend_pid() = %s", (connection.info.backend_pid,), prepare=False
+    )
+    return await asked.fetchone() == (True,)

@@ -1,22 +1,19 @@
 """Wake-ups: a LISTEN connection of its own. They only make an idle worker faster; polling is the truth."""
 
 import asyncio
-import uuid
 from collections.abc import Callable
 from typing import Self
 
 import psycopg
 import structlog
-from psycopg import sql
 
 from outbox.failpoints import reach
+from outbox.store.engine import has_own_session
 from outbox.store.url import conninfo
 from outbox.supervision import keep_running
 
 CHANNEL = "outbox_work"
-_PROBE = "outbox_probe"
 _HEARTBEAT_SECONDS = 15.0
-_PROBE_SECONDS = 3.0
 _RECONNECT_SECONDS = 2.0
 # A wake-up costs a claim, and whoever may connect can notify: a hundred a second is what a flood may cost.
 _APART_SECONDS = 0.01
@@ -50,8 +47,8 @@ class Paced:
 class Notifier:
     """Calls ``on_wake`` when a producer says that work came in, for as long as the context is open.
 
-    A lost connection is made anew; one that a transaction-pooling proxy makes deaf is found by a probe and
-    given up, as is one that a heartbeat gets no answer on.
+    A lost connection is made anew, as is one that a heartbeat gets no answer on. Behind a pooler of
+    transactions there is nothing to hear.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -84,39 +81,27 @@ class Notifier:
                 if not heard:
                     log.warning(
                         "notifier.deaf",
-                        hint="LISTEN gets no notifications here (a transaction-pooling proxy?); polling only",
+                        hint="LISTEN gets no notifications through a pooler of transactions: polling only. "
+                        "OUTBOX_DATABASE_DIRECT_URL leads past it",
                     )
                     return
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> bool:
-        """Listen until the connection breaks; False if the connection turns out to be deaf."""
+        """Listen until the connection breaks; False: it would hear nothing."""
         await reach("notifier.before")
         connection = await psycopg.AsyncConnection.connect(
             self._conninfo, autocommit=True, connect_timeout=10, application_name="outbox wake-ups"
         )
         async with connection:
-            for channel in (CHANNEL, _PROBE):
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-            if not await self._probe(connection):
+            if not await has_own_session(connection):
+                # What listens there would be a session of the pooler's, for all that it serves.
                 return False
+            await connection.execute(f"LISTEN {CHANNEL}".encode())
             # What came in while nobody listened was told to nobody.
             self.on_wake()
             while True:
-                async for notification in connection.notifies(timeout=_HEARTBEAT_SECONDS):
-                    if notification.channel == CHANNEL:
-                        self._told()
+                async for _ in connection.notifies(timeout=_HEARTBEAT_SECONDS):
+                    self._told()
                 async with asyncio.timeout(_HEARTBEAT_SECONDS):
                     await connection.execute("SELECT 1")
-
-    async def _probe(self, connection: psycopg.AsyncConnection) -> bool:
-        word = uuid.uuid4().hex
-        await connection.execute("SELECT pg_notify(%s, %s)", (_PROBE, word))
-        heard = False
-        async for notification in connection.notifies(timeout=_PROBE_SECONDS, stop_after=1):
-            heard = heard or notification.payload == word
-            if notification.channel == CHANNEL:
-                # Real work arrived while probing: proof enough.
-                self.on_wake()
-                heard = True
-        return heard

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from outbox.store.blockers import Blocker
+if TYPE_CHECKING:
+    from outbox.store.blockers import Blocker
 
 STORES = {"authz": "SpiceDB", "temporal": "Temporal", "both": "SpiceDB or Temporal"}
 _EFFECTS = {
@@ -18,7 +19,7 @@ _EFFECTS = {
 }
 
 
-def waits_because(head: Mapping[str, Any], behind: int, blocker: Blocker | None = None) -> str:
+def waits_because(head: Mapping[str, Any], behind: int, blocker: "Blocker | None" = None) -> str:
     """Say why a lane's head (a row of ``ReadStore.head``) has not ended yet."""
     reason = _reason(head)
     if blocker is not None:

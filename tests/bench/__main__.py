@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from tests.bench import against, audit, commands, depth, draining, intake, memory, stores, wire
+from tests.bench import against, audit, commands, depth, draining, intake, memory, stores, unprepared, wire
 from tests.bench.measure import Result, save
 from tests.bench.report import table
 from tests.bench.stage import SCALES, Stage, machine, open_stage
@@ -29,6 +29,7 @@ ROWS: Mapping[str, Row] = {
     "P8": wire.kafka,
     "P9": audit.agreement,
     "P10": commands.answers,
+    "P11": unprepared.unprepared,
 }
 OF_PEERS = frozenset({"P2", "P2b"})
 RESULTS = Path(".bench/results.json")

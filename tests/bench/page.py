@@ -36,6 +36,8 @@ TITLES: Mapping[str, str] = {
     "P10/help": "CPU time of `outbox --help`, of 0.3 s",
     "P10/version": "the same of `outbox --version`",
     "P10/completion": "the same of completing a command's name",
+    "P11/one": "claim + settle of one step without prepared statements: cost, of that with them",
+    "P11/hundred": "the same of a hundred steps",
 }
 
 

@@ -30,10 +30,11 @@ SETTLES = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() A
 
 
 def listening(workers: int) -> str:
-    """Finds rows once so many workers listen for wake-ups: they probe it after they began to."""
+    """Finds rows once so many workers listen for wake-ups."""
     return (
         "SELECT 1 AS one FROM pg_stat_activity WHERE datname = current_database() "
-        f"AND application_name = 'outbox wake-ups' AND query ~ 'pg_notify' HAVING count(*) = {workers}"
+        "AND application_name = 'outbox wake-ups' AND query ~ 'LISTEN' AND state = 'idle' "
+        f"HAVING count(*) = {workers}"
     )
 
 
