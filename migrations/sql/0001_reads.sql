@@ -48,6 +48,9 @@ BEGIN
         END IF;
         RETURN NEXT;
     END LOOP;
+    IF NOT FOUND AND current_setting('transaction_read_only')::boolean THEN
+        RAISE read_only_sql_transaction USING MESSAGE = 'this server takes no writes, and may not know of all intents';
+    END IF;
 END;
 $$;
 

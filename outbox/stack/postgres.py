@@ -105,22 +105,14 @@ class Postgres:
         password = home / "postgres.password"
         password.write_text(state.password)
         _chown(password)
-        command = [
-            *(str(_binary("initdb")), "-D", str(draft), "-U", _USER, "--pwfile", str(password)),
-            *("--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"),
-            # Built in, so that texts sort alike on every machine; older versions have "C" alone built in.
-            "--locale=C",
-        ]
+        # Built in, so that texts sort alike on every machine; older versions have "C" alone built in.
+        locale = ["--locale=C"]
         if postgres_versions.chosen() >= _BUILTIN_LOCALES:
-            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+            locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         try:
-            done = subprocess.run(
-                [*launcher(_identity(), None), *command],
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
+            done = run_program(
+                *("initdb", "-D", str(draft), "-U", _USER, "--pwfile", str(password)),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions", *locale),
             )
         finally:
             password.unlink()
@@ -151,6 +143,18 @@ class Postgres:
         servers = find(lambda line: bool(line) and Path(line[0].split(":")[0]).name == "postgres")
         if first not in {str(process.pid) for process in servers}:
             lock.unlink()
+
+
+def run_program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Postgres's own programs, as the user that the server runs as."""
+    return subprocess.run(
+        [*launcher(_identity(), None), str(_binary(name)), *arguments],
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _binary(name: str) -> Path:

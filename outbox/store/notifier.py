@@ -104,4 +104,7 @@ class Notifier:
                 async for _ in connection.notifies(timeout=_HEARTBEAT_SECONDS):
                     self._told()
                 async with asyncio.timeout(_HEARTBEAT_SECONDS):
-                    await connection.execute("SELECT 1")
+                    cursor = await connection.execute("SHOW transaction_read_only")
+                    if await cursor.fetchone() == ("on",):
+                        # Demoted: what comes in now is told elsewhere.
+                        return True

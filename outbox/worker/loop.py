@@ -135,6 +135,8 @@ class Worker:
                 raise
             log.warning("take.postponed", reason=why(error))
             await asyncio.sleep(_POSTGRES_AWAY_SECONDS)
+            # What was to be taken is there still, however rarely one polls.
+            self._source.wake()
             return []
 
     def _start(self, dispatch: Dispatch) -> None:

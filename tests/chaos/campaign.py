@@ -10,7 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from tests.chaos.nemesis import Nemesis
 from tests.chaos.producers import Producers
 from tests.chaos.workload import Lane, plan
 from tests.kafka.brokers import broker
+from tests.stack.pair import Pair
 
 TIMES = {
     "step_timeout_seconds": 2.0,
@@ -53,7 +54,7 @@ KAFKA = {
 }
 _REST_SECONDS = 900.0
 _LEFT = """
-    SELECT count(*) FROM outbox.queue q WHERE NOT EXISTS (
+    SELECT count(*) + (SELECT count(*) FROM outbox.publications) FROM outbox.queue q WHERE NOT EXISTS (
         SELECT FROM outbox.queue h WHERE h.schedule_id = q.schedule_id AND h.state = 'parked')
 """
 
@@ -102,10 +103,11 @@ class Result:
 async def run(campaign: Campaign, home: Path) -> Result:
     """Run one campaign on a stack of its own, in an empty folder."""
     began = time.monotonic()
-    with Stack(home) as stack:
-        info = stack.up(kafka=broker()[0] if campaign.kafka else None)
+    with Stack(home) as stack, Pair(stack, home / "second") as pair:
+        info = replace(stack.up(kafka=broker()[0] if campaign.kafka else None), database_url=pair.url)
         direct = _settings(info.environment(), campaign.times)
         database.migrate(direct)
+        await asyncio.to_thread(pair.follow)
         if campaign.kafka:
             kafka.create_topics(direct)
         await schema.apply(direct, lambda _: True)
@@ -124,6 +126,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
             nemesis = Nemesis(
                 random.Random(campaign.seed),
                 stack,
+                pair,
                 fleet,
                 {"spicedb": spicedb, "temporal": temporal},
                 lease=direct.lease_seconds,
@@ -175,7 +178,7 @@ async def _legacy_schedule(settings: Settings, schedule_id: str) -> None:
 
 
 async def _come_to_rest(settings: Settings, fleet: Fleet) -> None:
-    """Wait until nothing is under way but what is parked, the repairs that are due later included."""
+    """Wait until nothing is under way but what is parked: repairs that are due later, events to publish."""
     url = settings.database_url.get_secret_value()
     async with asyncio.timeout(_REST_SECONDS):
         while True:

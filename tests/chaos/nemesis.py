@@ -14,9 +14,11 @@ from outbox.compose.kafka import create_topics
 from outbox.failpoints import BESIDE_POINTS, STEP_POINTS
 from outbox.settings import Settings
 from outbox.stack import Stack
+from outbox.stack.stack import Name
 from outbox.testing import FaultProxy, Late
 from tests.chaos.fleet import Fleet
 from tests.kafka.conftest import deliver_again
+from tests.stack.pair import Pair
 
 WRITES = {
     "spicedb": ("WriteRelationships", "DeleteRelationships"),
@@ -36,6 +38,7 @@ class Nemesis:
         lease: of the workers, in seconds.
         late_write: the bound after which no call should take effect any more, in seconds.
         rounds: how often each kind is made.
+        pair: Postgres, and the standby that can take over from it.
         kafka: settings of the broker that is in trouble too.
         done: how often each kind was made so far.
         late: how many calls landed late, within the bound and beyond it, and how many never did.
@@ -43,6 +46,7 @@ class Nemesis:
 
     rng: random.Random
     stack: Stack
+    pair: Pair
     fleet: Fleet
     proxies: Mapping[str, FaultProxy]
     lease: float
@@ -62,11 +66,13 @@ class Nemesis:
             "worker SIGTERM": self._end_worker,
             "worker dies at a failpoint": self._die,
             "worker has a defect at a failpoint": self._fail,
-            "Postgres restarted": lambda: self._restart("postgres", self.stack.stop),
-            "Postgres killed": lambda: self._restart("postgres", self.stack.kill),
+            "Postgres restarted": lambda: self._restart("postgres", Stack.stop),
+            "Postgres killed": lambda: self._restart("postgres", Stack.kill),
             "Postgres hangs": lambda: self._hang("postgres"),
-            "SpiceDB killed": lambda: self._restart("spicedb", self.stack.kill),
-            "Temporal killed": lambda: self._restart("temporal", self.stack.kill),
+            "Postgres killed, its standby takes over": lambda: self._fail_over(killed=True),
+            "Postgres demoted, its standby takes over": lambda: self._fail_over(killed=False),
+            "SpiceDB killed": lambda: self._restart("spicedb", Stack.kill),
+            "Temporal killed": lambda: self._restart("temporal", Stack.kill),
             "SpiceDB hangs": lambda: self._hang("spicedb"),
             "Temporal hangs": lambda: self._hang("temporal"),
             "storm at SpiceDB": lambda: self._storm("spicedb"),
@@ -76,8 +82,8 @@ class Nemesis:
 
     def _broker_kinds(self) -> dict[str, Callable[[], Awaitable[None]]]:
         return {
-            "Kafka restarted": lambda: self._restart("kafka", self.stack.stop),
-            "Kafka killed": lambda: self._restart("kafka", self.stack.kill),
+            "Kafka restarted": lambda: self._restart("kafka", Stack.stop),
+            "Kafka killed": lambda: self._restart("kafka", Stack.kill),
             "Kafka hangs": lambda: self._hang("kafka"),
             "Kafka loses all its data": self._lose_kafka,
             "Kafka delivers everything again, mixed up": self._deliver_again,
@@ -147,19 +153,33 @@ class Nemesis:
 
     # Servers.
 
-    async def _restart(self, name: Any, end: Callable[[Any], None]) -> None:
+    def _stack(self, name: Name) -> Stack:
+        """Where the server is: of Postgres, the one that takes writes now."""
+        return self.pair.primary if name == "postgres" else self.stack
+
+    async def _restart(self, name: Name, end: Callable[[Stack, Name], None]) -> None:
+        stack = self._stack(name)
         async with contextlib.AsyncExitStack() as outage:
-            await asyncio.to_thread(end, name)
+            await asyncio.to_thread(end, stack, name)
             if name in self.proxies:
                 # Clients are refused, as they are by a server that is away.
                 await outage.enter_async_context(self.proxies[name].outage())
             await self._for_leases(0, 0.6)
-            await asyncio.to_thread(self.stack.start, name)
+            await asyncio.to_thread(stack.start, name)
 
-    async def _hang(self, name: Any) -> None:
-        await asyncio.to_thread(self.stack.pause, name)
+    async def _hang(self, name: Name) -> None:
+        stack = self._stack(name)
+        await asyncio.to_thread(stack.pause, name)
         await self._for_leases(0.3, 1.3)
-        await asyncio.to_thread(self.stack.resume, name)
+        await asyncio.to_thread(stack.resume, name)
+
+    async def _fail_over(self, *, killed: bool) -> None:
+        """Later the old primary is back, as the standby of the new one."""
+        await asyncio.to_thread(self.pair.kill if killed else self.pair.demote)
+        await self._for_leases(0, 0.6)
+        await asyncio.to_thread(self.pair.promote)
+        await self._for_leases(0.3, 1)
+        await asyncio.to_thread(self.pair.follow)
 
     async def _lose_kafka(self) -> None:
         await asyncio.to_thread(self.stack.kill, "kafka")

@@ -16,6 +16,8 @@ from outbox.compose.clients import authz_client
 from outbox.settings import Settings
 from tests.chaos.workload import Entry, Lane
 
+# What an application should take for a lost connection: the last is what a demoted server answers.
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 _AT_ONCE = 24
 _WAITING_AT_ONCE = 20  # each has a connection
 # Far beyond what a campaign takes: its intents are asked for much faster than they are applied.
@@ -70,7 +72,7 @@ class Producers:
             try:
                 async with self._room:
                     intent = await self._enqueue(entry)
-            except (psycopg.OperationalError, psycopg.InterfaceError):
+            except AWAY:
                 # Committed or not: the key tells.
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:

@@ -26,7 +26,7 @@ async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.Te
     result = await run(campaign, tmp_path_factory.mktemp("chaos"))
     print(report(result))  # noqa: T201 - shown when it fails, and by -s
     assert list(result.stories()) == []
-    assert len(result.troubles) == 14
+    assert len(result.troubles) == 16
     assert set(result.exit_codes) <= ENDED
 
 
@@ -39,7 +39,7 @@ async def test_all_agree_on_the_kafka_wire_with_every_kind_of_trouble_of_its_bro
     result = await run(campaign, tmp_path_factory.mktemp("chaos"))
     print(report(result))  # noqa: T201 - shown when it fails, and by -s
     assert list(result.stories()) == []
-    assert len(result.troubles) == 19
+    assert len(result.troubles) == 21
     assert set(result.exit_codes) <= ENDED
 
 

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import outbox
 from outbox.stack import Stack
+from tests.chaos.producers import AWAY
 from tests.pipeline.harness import Pipeline
 from tests.stack.containers import ContainerStack
 
@@ -21,12 +21,12 @@ WAITS = ["url", "psycopg", "asyncpg"]
 async def test_under_load(pipeline: Pipeline, running_stack: Stack | ContainerStack, *, end: str) -> None:
     """One worker in this process, and producers that repeat what they don't know to be committed."""
     async with pipeline.working(), _waitables(pipeline.database_url) as waitables:
-        first = [await _ask(pipeline, f"n-{number}", "create") for number in range(LANES)]
+        first = [await ask(pipeline, f"n-{number}", "create") for number in range(LANES)]
         waits = [
             asyncio.create_task(outbox.wait(waitables[number % 3], intent.id, timeout=120))
             for number, intent in enumerate(first)
         ]
-        asking = asyncio.create_task(_ask_for_more(pipeline))
+        asking = asyncio.create_task(ask_for_more(pipeline))
         await pipeline.ledger.await_event(first[0].id, "created")
         await asyncio.to_thread(getattr(running_stack, end), "postgres")
         await asyncio.to_thread(running_stack.start, "postgres")
@@ -72,14 +72,14 @@ async def _waitables(url: str) -> AsyncIterator[list[AsyncEngine | str]]:
         await engine.dispose()
 
 
-async def _ask_for_more(pipeline: Pipeline) -> list[outbox.Intent]:
+async def ask_for_more(pipeline: Pipeline) -> list[outbox.Intent]:
     """Delete and create again, in every lane."""
     return [
-        await _ask(pipeline, f"n-{number}", what) for number in range(LANES) for what in ("delete", "again")
+        await ask(pipeline, f"n-{number}", what) for number in range(LANES) for what in ("delete", "again")
     ]
 
 
-async def _ask(pipeline: Pipeline, name: str, what: str) -> outbox.Intent:
+async def ask(pipeline: Pipeline, name: str, what: str) -> outbox.Intent:
     key = f"{pipeline.agent} {name} {what}"
     owner = outbox.Principal(user_id="bob" if what == "again" else "alice")
     await pipeline.may_use_the_agent(owner)
@@ -98,7 +98,7 @@ async def _ask(pipeline: Pipeline, name: str, what: str) -> outbox.Intent:
         try:
             async with pipeline.producer() as producer:
                 (intent,) = await outbox.enqueue_many(producer, [(request, owner, key)])
-        except (psycopg.OperationalError, psycopg.InterfaceError):
+        except AWAY:
             # Committed or not: the key tells.
             await asyncio.sleep(0.1)
         else:
