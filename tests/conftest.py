@@ -22,6 +22,7 @@ from outbox.settings import Settings
 from outbox.stack import Stack, StackInfo
 from outbox.store.migrations import migrate
 from tests.kafka.brokers import broker
+from tests.poolers.conftest import instead as pgbouncer_is_missing
 from tests.stack.containers import ContainerStack, engine_answers
 from tests.stack.lazy import LazyStack
 
@@ -69,6 +70,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if any("kafka" in getattr(one, "nodeid", "") for one in reports):
         name, why = broker()
         terminalreporter.write_line(f"Kafka wire: tested on {name} ({why})")
+    if any("poolers" in getattr(one, "nodeid", "") for one in reports):
+        why_not = pgbouncer_is_missing()
+        terminalreporter.write_line(
+            f"Poolers: tested on {'PgBouncer' if why_not is None else f'one of our own ({why_not})'}"
+        )
 
 
 @pytest.fixture

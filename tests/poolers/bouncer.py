@@ -1,6 +1,7 @@
 """A PgBouncer in front of a test's Postgres, pooling transactions over as few sessions as the test says."""
 
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from outbox.stack.ports import pick
 from outbox.store.url import parameters
-from tests.poolers.debian import pgbouncer
+from tests.debian import library_path, unpacked
 
 _CONFIGURATION = """
 [databases]
@@ -43,7 +44,7 @@ def pooled(database: str, *, sessions: int) -> Iterator[str]:
         configuration.write_text(text + (_AS_NOBODY if os.geteuid() == 0 else ""))
         log = (Path(home) / "log").open("wb")
         process = subprocess.Popen(
-            [*command, str(configuration)],
+            [command, str(configuration)],
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -56,6 +57,18 @@ def pooled(database: str, *, sessions: int) -> Iterator[str]:
             process.kill()
             process.wait()
             log.close()
+
+
+def pgbouncer() -> tuple[str, dict[str, str]]:
+    """The program, and what its environment needs.
+
+    Raises:
+        NotToBeHadError: there is none.
+    """
+    if installed := shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
+        return installed, {}
+    root = unpacked("pgbouncer")
+    return str(root / "usr/sbin/pgbouncer"), library_path(root)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
