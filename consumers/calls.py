@@ -1,6 +1,6 @@
 """What every call to a store carries: its deadline and its metadata, and what became of it when it failed.
 
-Keeps design rules 4 (each call is bounded by the dispatch's one deadline) and 8 (each answer is one outcome)
+Keeps rules 4 (each call is bounded by the dispatch's one deadline) and 8 (each answer is one outcome)
 where both stores need the same.
 """
 

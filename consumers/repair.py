@@ -1,6 +1,6 @@
 """The effect on both stores: bring them to what a lane's live stamp says.
 
-Runs in the lane like any other intent, so that nothing else of the lane is under way (design rule 5). It
+Runs in the lane like any other intent, so that nothing else of the lane is under way (rule 5). It
 repeats the live create's own effects, which are conditional; clears away what ended intents left behind, and
 what a schedule that has run out leaves; and takes into the ledger what it doesn't know, from before the
 outbox or of a ledger that was lost.

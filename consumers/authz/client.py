@@ -1,7 +1,7 @@
 """The calls to SpiceDB that the project makes, each with its deadline, token and metadata.
 
 A failed call raises ``StoreFailure`` with the outcome it means, or ``NotAsExpected`` where a precondition
-does not hold. Hidden retries are off, and no call waits for a connection (design rule 4).
+does not hold. Hidden retries are off, and no call waits for a connection (rule 4).
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Effects on SpiceDB: register a schedule, compensate a registration, deregister a deleted schedule, adopt.
 
-Keeps design rule 2 there: whose a registration is, and whether it happened, is read from its stamp; every
+Keeps rule 2 there: whose a registration is, and whether it happened, is read from its stamp; every
 write is conditional; an intent is marked ended before what it registered is taken away, so that a write of
 it which arrives late can never land; and nothing that isn't ours is ever touched.
 """

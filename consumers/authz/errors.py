@@ -1,4 +1,4 @@
-"""What each failure of SpiceDB means for a step: one closed table (design rule 8).
+"""What each failure of SpiceDB means for a step: one closed table (rule 8).
 
 Measured on SpiceDB 1.54. A status comes with a machine-readable reason from the server itself; where the
 engine runs embedded, or a proxy drops the trailers, only the text tells the twins apart.

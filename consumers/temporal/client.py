@@ -1,7 +1,7 @@
 """The calls to Temporal that the project makes: on its raw service, with deadline and metadata.
 
 The client's own methods are passed by for their hidden retries, which outlast a call's time-out, and for
-the fresh request id that they give each create (design rules 2 and 4).
+the fresh request id that they give each create (rules 2 and 4).
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Effects on Temporal: create a schedule, delete a schedule.
 
-Keeps design rule 2 there: a create is known by its request id and found again by the stamp in its memo; a
+Keeps rule 2 there: a create is known by its request id and found again by the stamp in its memo; a
 delete, which the server takes unconditionally, is sent only for what was just seen to be the victim's.
 """
 

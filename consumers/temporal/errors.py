@@ -1,4 +1,4 @@
-"""What each failure of Temporal means for a step: one closed table (design rule 8).
+"""What each failure of Temporal means for a step: one closed table (rule 8).
 
 Measured on Temporal 1.32 with temporalio 1.35. Not found is said of schedules and of namespaces alike; only
 the detail in the status, or else the text, tells them apart.

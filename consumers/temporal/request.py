@@ -1,6 +1,6 @@
 """Builds the Temporal request that creates a schedule from what an intent asks for.
 
-The memo carries the intent's stamp, the request id its number (design rule 2); beside the stamp stands which
+The memo carries the intent's stamp, the request id its number (rule 2); beside the stamp stands which
 outbox wrote it.
 """
 

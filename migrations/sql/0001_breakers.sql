@@ -7,7 +7,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    longest_rest CONSTANT float8 := 15;  -- seconds between two probes, at most
+    longest_pause CONSTANT float8 := 15;  -- seconds between two probes, at most
 BEGIN
     WITH item AS (
         SELECT s.* FROM jsonb_to_recordset(settlements)
@@ -21,7 +21,7 @@ BEGIN
            -- What was under way already when it opened says nothing new, however much of it there is.
            SET failures = b.failures + b.probing::integer,
                probe_at = CASE WHEN b.probing
-                   THEN moment + make_interval(secs => least(longest_rest, 2 ^ least(b.failures, 10)))
+                   THEN moment + make_interval(secs => least(longest_pause, 2 ^ least(b.failures, 10)))
                    ELSE b.probe_at END,
                probing = false,
                error_code = excluded.error_code,

@@ -111,7 +111,7 @@ CREATE TABLE outbox.queue (
     error_code    text,         -- of the latest attempt
     error_message text,
     failing_since timestamptz,
-    patience      float8      NOT NULL DEFAULT 0   -- seconds that the step rested though its store answered
+    patience      float8      NOT NULL DEFAULT 0   -- seconds that the step waited though its store answered
 ) WITH (
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,

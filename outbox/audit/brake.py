@@ -1,4 +1,4 @@
-"""The brake: where very much is missing at once, a person decides whether it is repaired (design rule 9).
+"""The brake: where very much is missing at once, a person decides whether it is repaired (rule 9).
 
 The likelier cause is then a wrong endpoint or namespace, or a store that was emptied and is being restored:
 repairs would run every agent twice.

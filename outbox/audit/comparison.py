@@ -1,7 +1,7 @@
 """Whether the three stores agree on one schedule: a pure comparison of ledger, SpiceDB and Temporal.
 
 What is ours is told by stamp: a stamp of an intent of the lane. What carries no stamp of ours is listed and
-left alone (design rule 2); a lane that has unsettled intents can't be judged yet.
+left alone (rule 2); a lane that has unsettled intents can't be judged yet.
 """
 
 import re

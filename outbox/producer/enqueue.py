@@ -1,4 +1,4 @@
-"""Enqueueing: one statement in the caller's transaction, which nothing here commits (design rule 1).
+"""Enqueueing: one statement in the caller's transaction, which nothing here commits (rule 1).
 
 The statement's one parameter, its rows and its errors are the same for every kind of connection, and for
 ``outbox.sync`` too; a connection only carries them.

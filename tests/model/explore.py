@@ -1,6 +1,6 @@
 """All states that one lane can reach, breadth first, and what must hold in each.
 
-Within the bound (design rule 3) nothing lands after a hold has ended, and the invariants hold as soon as all
+Within the bound (rule 3) nothing lands after a hold has ended, and the invariants hold as soon as all
 intents have ended. Beyond it, calls land whenever they like, and the invariants hold once the repairs ran.
 """
 

@@ -19,7 +19,7 @@ class Mutant:
     """One line changed.
 
     Attributes:
-        rule: what it breaks, by the number of the design rule.
+        rule: what it breaks, by its number in docs/reliability.md.
         file: below the root of the project; Python or SQL.
         seeds: how many seeds of the simulation (of SQL: of the comparison) may pass before it is caught.
     """
