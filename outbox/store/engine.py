@@ -84,7 +84,7 @@ def _leave_session(context: ExceptionContext) -> None:
 
 
 def _ask_after_rest(engine: Engine) -> None:
-    """See that a connection that nobody has used for a second is still there; the pool makes a new one for one that isn't.
+    """See that a connection that was not used for a second is still there; the pool replaces one that isn't.
 
     One that was just in use is taken on trust: asking is a round trip, and a busy worker makes many calls.
     """
