@@ -24,6 +24,7 @@ BATCH = 100
 _NO = Refused(ErrorCode.REFUSED, "a benchmark refuses everything")
 _POLICY = RetryPolicy()
 _JITTER = random.Random(1)
+_LEAST = 2  # batches, of which there are percentiles
 _PACE = 500  # steps a second, beside the open transaction
 
 
@@ -127,7 +128,7 @@ async def _open_transaction(stage: Stage) -> Result:
             await other.execute("CREATE TABLE elsewhere (x int)")  # it has an id, as a producer's would
             pairs: list[tuple[float, float]] = []
             began = time.perf_counter()
-            while (gone := time.perf_counter() - began) < seconds:
+            while (gone := time.perf_counter() - began) < seconds or len(pairs) < _LEAST:
                 pairs.append((await free.step(), await held.step()))
                 await asyncio.sleep(max(0.0, BATCH / _PACE - (time.perf_counter() - began - gone)))
             late = pairs[-max(2, len(pairs) // 5) :]

@@ -193,18 +193,20 @@ def test_the_first_line_may_be_all_that_is_read(ledger: Ledger) -> None:
 def test_ctrl_c_while_waiting_for_an_outcome_is_one_line_and_130(ledger: Ledger) -> None:
     # No worker brings it about.
     request = ("--workflow", "W", "--task-queue", "q", "--interval", "5")
-    process = subprocess.Popen(
-        [*OUTBOX, "create", "a", "n", *request, "--wait", "--timeout", "60"],
-        env=ledger.environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with psycopg.connect(ledger.environment["OUTBOX_DATABASE_URL"], autocommit=True) as connection:
+    with (
+        subprocess.Popen(
+            [*OUTBOX, "create", "a", "n", *request, "--wait", "--timeout", "60"],
+            env=ledger.environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+        psycopg.connect(ledger.environment["OUTBOX_DATABASE_URL"], autocommit=True) as connection,
+    ):
         waiting = (
-            "SELECT FROM pg_stat_activity WHERE query LIKE '%awaited_result%' AND pid <> pg_backend_pid()"
+            "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%awaited_result%' AND pid <> pg_backend_pid()"
         )
-        while not connection.execute(waiting).fetchone():
+        while connection.execute(waiting).fetchone() is None:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=30)
