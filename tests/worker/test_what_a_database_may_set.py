@@ -14,9 +14,13 @@ import psycopg
 import pytest
 from psycopg import sql
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 import outbox
-from outbox.flow.table import Status
+from outbox.cli.main import app
+from outbox.flow.table import Consumer, Status
+from outbox.store.engine import open_engine
+from outbox.store.relay import Flow, RelayStore
 from outbox.store.url import parameters
 from tests.stack.containers import ContainerStack
 from tests.stack.lazy import LazyStack
@@ -37,6 +41,8 @@ THROW_OUT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
      WHERE usename = %s AND application_name LIKE 'outbox%%'
 """
+
+ASKED = ("--workflow", "W", "--task-queue", "q", "--interval", "60", "--user", "u")
 
 Setting = Callable[[str, str | None], None]
 
@@ -81,8 +87,17 @@ async def enqueued(database: str) -> outbox.Intent:
         ("transform_null_equals", "on"),
     ],
 )
-async def test_the_outbox_works(setting: Setting, database: str, name: str, value: str) -> None:
+def test_the_outbox_works(setting: Setting, database: str, name: str, value: str) -> None:
     setting(name, value)
+    lane = asyncio.run(work(database))
+    for command in (["create", "agent", "more", *ASKED], ["intents"], ["show", lane], ["status"]):
+        ran = CliRunner().invoke(app, [*command, "--json"], env={"OUTBOX_DATABASE_URL": database})
+        assert ran.exit_code == 0, f"{command}: {ran.stderr}"
+    asyncio.run(relay(database))
+
+
+async def work(database: str) -> str:
+    """Enqueue, take, settle, wait."""
     # A producer's connection is the application's own.
     intent = await enqueued(database + "?client_encoding=utf8")
     bench = Bench(database)
@@ -90,6 +105,18 @@ async def test_the_outbox_works(setting: Setting, database: str, name: str, valu
         await worker.run()
     assert (await outbox.wait(database, intent.id, timeout=60)).status is Status.SUCCEEDED
     assert bench.effects.asked[0].request["workflow_params"] == REQUEST.workflow_params
+    return intent.schedule_id
+
+
+async def relay(database: str) -> None:
+    """Dispatch, recall, and publish, short of Kafka."""
+    async with open_engine(database) as engine:
+        store = RelayStore(engine, Flow({Consumer.AUTHZ: 1}, 10, 30.0, 1.0))
+        (dispatched,) = await store.dispatch()
+        await store.recall([dispatched])
+        assert [one.intent_id for one in await store.dispatch()] == [dispatched.intent_id]
+        async with store.publishing() as batch:
+            assert batch.events == []
 
 
 @pytest.mark.parametrize(
