@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from consumers.temporal.effects import TemporalEffects
 from outbox.flow.dispatch import Creator, Dispatch, Standing
 from outbox.flow.table import EventType, Kind
 from outbox.stack import StackInfo, library
+from outbox.stack.ports import pick
 from outbox.testing import FaultProxy
 
 REQUEST = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "0 3 * * *"}
@@ -89,9 +89,7 @@ async def temporal_effects(temporal: FaultProxy, standings: dict[str, Standing])
 @pytest.fixture(scope="session")
 async def blank_endpoint() -> AsyncIterator[str]:
     """A second SpiceDB, for tests that need a schema of their own: a server has but one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = pick(set())
     with tempfile.TemporaryDirectory(prefix="schema-") as folder:
         server = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "outbox.stack.spicedb_server", folder, str(port)),

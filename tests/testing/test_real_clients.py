@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -22,6 +21,7 @@ from temporalio.api.workflowservice.v1 import CreateScheduleRequest, DescribeSch
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from outbox.stack.ports import pick
 from outbox.testing import FaultProxy
 
 CREATE = "CreateSchedule"
@@ -32,9 +32,7 @@ STARTUP_SECONDS = 30
 
 @pytest.fixture(scope="module")
 async def temporal_target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = pick(set())
     database = tmp_path_factory.mktemp("temporal") / "temporal.db"
     server = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("temporal"),
