@@ -7,7 +7,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-schedule-outbox" / "debian"
+from outbox.stack import maven
+
+_CACHE = maven.cache() / "debian"
 _LIBRARY = re.compile(r"\b(lib[\w.+-]+)")
 
 

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ class Ran:
 
 
 Cli = Callable[..., Ran]
+
+
+@pytest.fixture
+def silence() -> Iterator[socket.socket]:
+    """A store that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -45,14 +44,6 @@ SHOWS = [
     ("authz-schema", "print"),
 ]
 SHOWS_ITSELF = [("--help",), ("--version",), ("intents", "--help")]
-
-
-@pytest.fixture
-def silence() -> Iterator[socket.socket]:
-    """A store that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(60)
-        yield server
 
 
 @pytest.fixture

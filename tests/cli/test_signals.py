@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +39,6 @@ STARTS = [
     *((("--debug", "run"), moment) for moment in WORKER),
     *((("relay",), moment) for moment in RELAY),
 ]
-
-
-@pytest.fixture
-def silence() -> Iterator[socket.socket]:
-    """A Postgres that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(60)
-        yield server
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from outbox.store import notifier
 from outbox.store.migrations import migrate
 from tests.docs.pages import Page
 from tests.pipeline.harness import Pipeline
-from tests.pipeline.test_restart import LANES, ask, ask_for_more
+from tests.pipeline.test_restart import goes_on
 from tests.stack.lazy import LazyStack
 from tests.stack.pair import Pair
 
@@ -62,20 +62,8 @@ async def take_over(pair: Pair, end: str) -> None:
 @pytest.mark.parametrize("end", ["killed", "demoted"])
 async def test_under_load(pipeline: Pipeline, pair: Pair, end: str) -> None:
     """One worker, those who wait, and producers that repeat what is in doubt. Campaigns have relays, too."""
-    async with pipeline.working(), _waitables(pair) as waitables:
-        first = [await ask(pipeline, f"n-{number}", "create") for number in range(LANES)]
-        waits = [
-            asyncio.create_task(outbox.wait(waitables[number % 3], intent.id, timeout=120))
-            for number, intent in enumerate(first)
-        ]
-        asking = asyncio.create_task(ask_for_more(pipeline))
-        await pipeline.ledger.await_event(first[0].id, "created")
-        await take_over(pair, end)
-        await pipeline.ledger.reconnect()
-        more = await asking
-        ends = await asyncio.gather(*waits, *(outbox.wait(waitables[0], one.id, timeout=120) for one in more))
-        assert {result.status for result in ends} == {outbox.Status.SUCCEEDED}
-    await pipeline.agree()
+    async with _waitables(pair) as waitables:
+        await goes_on(pipeline, waitables, lambda: take_over(pair, end))
 
 
 async def test_a_wake_up_is_heard_from_the_server_that_took_over(

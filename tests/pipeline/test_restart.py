@@ -1,7 +1,7 @@
 """Postgres restarts under load: workers, listeners, producers and those who wait go on by themselves."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -20,21 +20,13 @@ WAITS = ["url", "psycopg", "asyncpg"]
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_under_load(pipeline: Pipeline, running_stack: Stack | ContainerStack, *, end: str) -> None:
     """One worker in this process, and producers that repeat what they don't know to be committed."""
-    async with pipeline.working(), _waitables(pipeline.database_url) as waitables:
-        first = [await ask(pipeline, f"n-{number}", "create") for number in range(LANES)]
-        waits = [
-            asyncio.create_task(outbox.wait(waitables[number % 3], intent.id, timeout=120))
-            for number, intent in enumerate(first)
-        ]
-        asking = asyncio.create_task(ask_for_more(pipeline))
-        await pipeline.ledger.await_event(first[0].id, "created")
+
+    async def restart() -> None:
         await asyncio.to_thread(getattr(running_stack, end), "postgres")
         await asyncio.to_thread(running_stack.start, "postgres")
-        await pipeline.ledger.reconnect()
-        more = await asking
-        ends = await asyncio.gather(*waits, *(outbox.wait(waitables[0], one.id, timeout=120) for one in more))
-        assert {result.status for result in ends} == {outbox.Status.SUCCEEDED}
-    await pipeline.agree()
+
+    async with _waitables(pipeline.database_url) as waitables:
+        await goes_on(pipeline, waitables, restart)
 
 
 async def test_a_wake_up_after_a_restart_is_heard(
@@ -70,6 +62,26 @@ async def _waitables(url: str) -> AsyncIterator[list[AsyncEngine | str]]:
     yield [url, *engines]
     for engine in engines:
         await engine.dispose()
+
+
+async def goes_on(
+    pipeline: Pipeline, waitables: Sequence[AsyncEngine | str], trouble: Callable[[], Awaitable[None]]
+) -> None:
+    """A worker, those who wait, and producers that repeat what is in doubt, whatever happens meanwhile."""
+    async with pipeline.working():
+        first = [await ask(pipeline, f"n-{number}", "create") for number in range(LANES)]
+        waits = [
+            asyncio.create_task(outbox.wait(waitables[number % 3], intent.id, timeout=120))
+            for number, intent in enumerate(first)
+        ]
+        asking = asyncio.create_task(ask_for_more(pipeline))
+        await pipeline.ledger.await_event(first[0].id, "created")
+        await trouble()
+        await pipeline.ledger.reconnect()
+        more = await asking
+        ends = await asyncio.gather(*waits, *(outbox.wait(waitables[0], one.id, timeout=120) for one in more))
+        assert {result.status for result in ends} == {outbox.Status.SUCCEEDED}
+    await pipeline.agree()
 
 
 async def ask_for_more(pipeline: Pipeline) -> list[outbox.Intent]:
