@@ -48,7 +48,7 @@ async def open_continuous_audit(settings: Settings) -> AsyncIterator[ContinuousA
     """ContinuousAudit, as the settings describe them."""
     authz = authz_client(settings)
     try:
-        async with open_engine(settings.database_url.get_secret_value()) as engine:
+        async with open_engine(settings.database_url.get_secret_value(), bounded=True) as engine:
             temporal, which = await temporal_client(settings), await instance(engine)
             yield ContinuousAudit(
                 ContinuousAuditStore(engine),

@@ -62,7 +62,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     cluster = Cluster.of(settings)
     url = settings.database_url.get_secret_value()
     async with (
-        open_engine(url) as engine,
+        open_engine(url, bounded=True) as engine,
         Notifier(settings.session_url) as notifier,
         Producer(cluster.options) as producer,
     ):
@@ -77,7 +77,7 @@ async def open_publisher(settings: Settings) -> AsyncIterator[Publisher]:
     """A publisher of events, with its connections."""
     cluster = Cluster.of(settings)
     url = settings.database_url.get_secret_value()
-    async with open_engine(url) as engine, Producer(cluster.options) as producer:
+    async with open_engine(url, bounded=True) as engine, Producer(cluster.options) as producer:
         store = RelayStore(engine, flow(settings))
         yield Publisher(store, producer, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds)
 

@@ -42,7 +42,7 @@ async def open_worker(
         settle_batch_max=settings.settle_batch_max,
         until_idle=until_idle,
     )
-    async with open_engine(url) as engine:
+    async with open_engine(url, bounded=True) as engine:
         store = WorkStore(engine, timing, settings.rates)
         async with (
             _effects(settings, engine, serves, store) as effects,

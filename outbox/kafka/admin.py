@@ -11,7 +11,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import CoordinatorNotAvailableError, KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from outbox.kafka.connection import problem
 
@@ -177,9 +177,10 @@ def _group(client: Any, group: str) -> tuple[dict[Any, Any], list[set[str]]]:
             committed = client.list_group_offsets({group: None})[group]
             members = client.describe_groups([group])[group]["members"]
             return committed, [_topics_of(member) for member in members]
-        except CoordinatorNotAvailableError:
-            # A cluster that has had no group yet makes room for them first.
-            if time.monotonic() > until:
+        except KafkaError as error:
+            # A cluster that has had no group yet makes room for them first: there is no coordinator, or one
+            # that is still loading, or has just moved.
+            if not error.retriable or time.monotonic() > until:
                 raise
             time.sleep(_POLL_SECONDS)
 

@@ -1,5 +1,6 @@
 """Connections to Postgres: one place that turns a URL into an engine with the isolation the SQL relies on."""
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from outbox.store.url import parameters
 
 _TRUSTED_SECONDS = 1.0
+_ANSWER_SECONDS = 30.0
 _OF_THE_SESSION = {"25006", "57014", "55P03"}
 """What a new session may be free of: a standby's refusal to write, a time-out that the role has."""
 
@@ -39,17 +41,38 @@ _CONNECT: dict[str, Any] = {
 }
 
 
-def async_engine(url: str) -> AsyncEngine:
+class _Bounded(psycopg.AsyncConnection[Any]):
+    """Closes itself where an answer does not come within half a minute.
+
+    TCP's own bounds only see a peer that is gone. One that acknowledges what it never passes on, as a proxy
+    that lost its server may, or a statement that waits for somebody's lock, would keep a loop for ever.
+    """
+
+    async def wait(self, *args: Any, **options: Any) -> Any:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await super().wait(*args, **options)
+        except TimeoutError:
+            # What is waited for was cancelled, where the server could be told; what it did is unknown.
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer within {_ANSWER_SECONDS:g} s") from None
+
+
+def async_engine(url: str, *, bounded: bool = False) -> AsyncEngine:
     """An engine for a worker or a command; the caller disposes of it.
 
     Each statement commits by itself, on the server: a worker that stops between a claim and its commit would
     hold up the claims of all others for as long as it lives.
+
+    ``bounded`` is for loops, whose statements are short: one that isn't answered in half a minute has failed,
+    as if the connection had broken. What a person asks for may take its time.
     """
+    connection = _Bounded if bounded else psycopg.AsyncConnection
     engine = create_async_engine(
         _DRIVER,
         isolation_level="AUTOCOMMIT",
         pool_reset_on_return=None,
-        connect_args=_CONNECT | parameters(url),
+        connect_args=_CONNECT | parameters(url) | {"async_creator_fn": connection.connect},
     )
     event.listen(engine.sync_engine, "connect", _make_ready)
     event.listen(engine.sync_engine, "handle_error", _leave_session)
@@ -104,9 +127,9 @@ def _ask_after_rest(engine: Engine) -> None:
 
 
 @asynccontextmanager
-async def open_engine(url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine that is disposed of at the end."""
-    engine = async_engine(url)
+async def open_engine(url: str, *, bounded: bool = False) -> AsyncIterator[AsyncEngine]:
+    """An engine that is disposed of at the end; ``bounded`` as for ``async_engine``."""
+    engine = async_engine(url, bounded=bounded)
     try:
         yield engine
     finally:

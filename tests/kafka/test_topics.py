@@ -110,6 +110,7 @@ async def test_the_state_of_the_group_tells_lag_and_members(
     broker.put("dispatch.temporal", b"{}", partition=1)
     broker.put("dispatch.temporal", b"{}", partition=3)
     before = await group_state(settings, row["id"])
+    assert "error" not in before, before
     assert before["group"] == f"{settings.kafka_prefix}.workers.{row['id']}"
     assert {one["topic"].split(".")[-1]: (one["partitions"], one["lag"]) for one in before["topics"]} == {
         "authz": (4, 0),

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
+from outbox.store import engine as connections
 from outbox.store import notifier
 from outbox.store.notifier import Notifier
 from outbox.testing.relay import Relay
@@ -171,6 +172,26 @@ async def test_stores_whose_peer_vanished_cost_a_deadline_and_no_more(pipeline: 
             intent = await pipeline.create("creates")
             await pipeline.ledger.await_attempt(intent.id, "timed_out")
         await pipeline.ledger.await_event(intent.id, "created")
+    await pipeline.agree()
+
+
+async def test_a_worker_whose_postgres_fell_silent_goes_on_when_it_answers(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy acknowledges what it doesn't pass on: TCP sees nothing amiss."""
+    monkeypatch.setattr(connections, "_ANSWER_SECONDS", 1.0)
+    url = make_url(pipeline.database_url)
+    assert url.port
+    async with Relay(url.port) as relay:
+        through = SecretStr(url.set(port=relay.port).render_as_string(hide_password=False))
+        with capture_logs() as logs:
+            async with pipeline.working(database_url=through):
+                before = await pipeline.create("before")
+                await pipeline.ledger.await_event(before.id, "created")
+                async with relay.silent():
+                    await until("it to be given up", lambda: told(logs, "take.postponed"))
+                    after = await pipeline.create("after")
+                await pipeline.ledger.await_event(after.id, "created")
     await pipeline.agree()
 
 

@@ -581,8 +581,8 @@ class TestLanes:
         assert pipeline.temporal.calls(DELETE) == []
         await pipeline.agree()
 
-    async def test_a_long_lane_slows_no_other(self, pipeline: Pipeline) -> None:
-        alone = await self._time_others(pipeline, "alone")
+    async def test_a_long_lane_holds_up_no_other(self, pipeline: Pipeline) -> None:
+        """What it costs the others' claims is counted by ``tests/store/test_plans.py``."""
         held = pipeline.spicedb.gate(WRITE, when=pipeline.about(pipeline.lane("long")), times=None)
         await pipeline.create("long")
         await pipeline.ledger.execute(
@@ -592,21 +592,17 @@ class TestLanes:
                      FROM generate_series(1, 20000)))""",
             pipeline.agent,
         )
-        beside = await self._time_others(pipeline, "beside")
-        held.open()
-        assert beside < 3 * alone + 3
-        depths = await pipeline.ledger.one(
-            "SELECT count(*) FILTER (WHERE place = 'behind') AS behind, count(*) AS all FROM outbox.queue"
-        )
-        assert depths == {"behind": 20_000, "all": 20_001}
-
-    async def _time_others(self, pipeline: Pipeline, name: str) -> float:
-        others = [await pipeline.create(f"{name}-{number}") for number in range(20)]
-        began = time.monotonic()
+        others = [await pipeline.create(f"beside-{number}") for number in range(20)]
         async with pipeline.working():
             for intent in others:
                 await pipeline.ledger.await_event(intent.id, "created")
-            return time.monotonic() - began
+        held.open()
+        depths = await pipeline.ledger.one(
+            "SELECT count(*) FILTER (WHERE place = 'behind') AS behind, count(*) AS all"
+            " FROM outbox.queue WHERE schedule_id = %s",
+            pipeline.lane("long"),
+        )
+        assert depths == {"behind": 20_000, "all": 20_001}
 
 
 class TestLeases:
