@@ -43,6 +43,8 @@ PYTEST := -m pytest $(WORKERS) --durations=15
 
 # WIRES=all: the traces on the Kafka wire, too, not only those that touch it.
 test: export TEST_WIRES := $(WIRES)
+# Compiled once, whatever the machine's habit: each process of the tests would do it anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/python $(PYTEST) $(ARGS)
 

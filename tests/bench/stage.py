@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,19 +67,32 @@ class Stage:
     def database(self, *, outbox: bool = True) -> Iterator[str]:
         """The URL of a database of one's own, with the outbox in it or empty."""
         name = f"bench_{uuid4().hex}"
-        with self._owner() as owner:
-            owner.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        url = self.stack.database_url.rsplit("/", 1)[0] + "/" + name
+        original = _template(self.stack.database_url) if outbox else "template1"
+        _create(self.stack.database_url, name, original)
         try:
-            if outbox:
-                migrate(url, max_request_bytes=262_144)
-            yield url
+            yield _url(self.stack.database_url, name)
         finally:
-            with self._owner() as owner:
+            with psycopg.connect(self.stack.database_url, autocommit=True) as owner:
                 owner.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    def _owner(self) -> psycopg.Connection:
-        return psycopg.connect(self.stack.database_url, autocommit=True)
+
+@cache
+def _template(owner: str) -> str:
+    """The name of a migrated database to copy."""
+    name = "bench_template"
+    _create(owner, name, "template1")
+    migrate(_url(owner, name), max_request_bytes=262_144)
+    return name
+
+
+def _create(owner: str, name: str, original: str) -> None:
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(original)))
+
+
+def _url(owner: str, name: str) -> str:
+    return owner.rsplit("/", 1)[0] + "/" + name
 
 
 @contextmanager
@@ -88,6 +102,10 @@ def open_stage(scale: Scale) -> Iterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="outbox-") as home, Stack(Path(home)) as stack:
         info = stack.info()
         assert info
+        with psycopg.connect(info.database_url) as connection:
+            for name in ("fsync", "synchronous_commit", "full_page_writes"):
+                row = connection.execute(sql.SQL("SHOW {}").format(sql.Identifier(name))).fetchone()
+                check(row == ("on",), f"{name} must be on")
         yield stage_of(info, scale, lambda: str(stack.up(kafka=broker()[0]).kafka_bootstrap))
 
 
@@ -95,9 +113,6 @@ def stage_of(info: StackInfo, scale: Scale, kafka: Callable[[], str]) -> Stage:
     """A stage on a stack that runs already."""
     with psycopg.connect(info.database_url) as connection:
         (folder,) = connection.execute("SHOW data_directory").fetchone() or ("",)
-        for name in ("fsync", "synchronous_commit", "full_page_writes"):
-            row = connection.execute(sql.SQL("SHOW {}").format(sql.Identifier(name))).fetchone()
-            check(row == ("on",), f"{name} must be on")
     return Stage(info, scale, Meter(_postmaster(str(folder))), kafka)
 
 

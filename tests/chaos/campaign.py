@@ -9,7 +9,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -70,6 +70,7 @@ class Campaign:
         times: of the workers; those of the nemesis follow.
         environment: more settings for them.
         kafka: on the Kafka wire, with a broker that is in trouble too; the commands then include a relay.
+        only: the kinds of trouble that are made; None: all.
     """
 
     seed: int
@@ -79,6 +80,7 @@ class Campaign:
     times: Mapping[str, float] = field(default_factory=lambda: TIMES)
     environment: Mapping[str, str] = field(default_factory=dict)
     kafka: bool = False
+    only: Collection[str] | None = None
 
 
 @dataclass
@@ -133,6 +135,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
                 late_write=direct.late_write_seconds,
                 rounds=campaign.rounds,
                 kafka=direct if campaign.kafka else None,
+                only=campaign.only,
             )
             lanes = plan(random.Random(campaign.seed), campaign.intents, f"s{campaign.seed}")
             before = await _others_move_in(direct, lanes)

@@ -6,7 +6,7 @@ import random
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,7 @@ class Nemesis:
         rounds: how often each kind is made.
         pair: Postgres, and the standby that can take over from it.
         kafka: settings of the broker that is in trouble too.
+        only: the kinds that are made; None: all.
         done: how often each kind was made so far.
         late: how many calls landed late, within the bound and beyond it, and how many never did.
     """
@@ -53,6 +54,7 @@ class Nemesis:
     late_write: float
     rounds: int
     kafka: Settings | None = None
+    only: Collection[str] | None = None
     done: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
     _releasing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -60,7 +62,7 @@ class Nemesis:
     @property
     def kinds(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Each kind of trouble: made, lasted and over when the call returns."""
-        return {
+        kinds = {
             "worker SIGKILL": self._kill_worker,
             "worker SIGSTOP past its lease, SIGCONT": self._freeze_worker,
             "worker SIGTERM": self._end_worker,
@@ -79,6 +81,7 @@ class Nemesis:
             "storm at Temporal": lambda: self._storm("temporal"),
             **(self._broker_kinds() if self.kafka else {}),
         }
+        return {name: kind for name, kind in kinds.items() if self.only is None or name in self.only}
 
     def _broker_kinds(self) -> dict[str, Callable[[], Awaitable[None]]]:
         return {
