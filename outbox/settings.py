@@ -201,6 +201,17 @@ class Settings(BaseSettings):
         262_144, description="The largest request that may be enqueued, in bytes of JSON."
     )
 
+    http_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Where `outbox run` and `outbox relay` serve /healthz, /readyz and /metrics; none: "
+        "nowhere; 0: a free port, which the log names. Needs the extra `telemetry`.",
+    )
+    http_host: str = Field(
+        "127.0.0.1", description="The address that `OUTBOX_HTTP_PORT` is listened on at; 0.0.0.0: at all."
+    )
+
     failpoints: str | None = Field(
         None,
         description="For tests: makes a worker die, freeze or fail at named points, as settle.before=exit@3; "

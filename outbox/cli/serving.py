@@ -28,7 +28,12 @@ async def serve_worker(settings: Settings, only: Consumer | None, *, until_idle:
     with _Signals("worker", settings.drain_seconds + _GRACE_SECONDS) as signals:
         await compose.checks.require_ready(settings, only)
         audits = compose.continuous_audit.auditing(settings) if not (only or until_idle) else nullcontext()
-        async with compose.worker.open_worker(settings, only=only, until_idle=until_idle) as worker, audits:
+        async with (
+            compose.telemetry.watching(settings) as watch,
+            compose.worker.open_worker(settings, only=only, until_idle=until_idle, watch=watch) as worker,
+            compose.telemetry.serving(watch, worker.pulses, settings),
+            audits,
+        ):
             signals.drain(worker.stop)
             log.info("worker.started", serves=only or "authz, temporal", wire=settings.wire.value)
             await worker.run()
@@ -42,9 +47,12 @@ async def serve_relay(settings: Settings) -> dict[str, int]:
     with _Signals("relay", settings.drain_seconds + _GRACE_SECONDS) as signals:
         await compose.checks.require_ready_to_relay(settings)
         async with (
-            compose.kafka.open_relay(settings) as relaying,
+            compose.telemetry.watching(settings) as watch,
+            compose.kafka.open_relay(settings, watch=watch) as relaying,
             compose.kafka.open_publisher(settings) as publisher,
+            compose.telemetry.serving(watch, {"loop": relaying.pulse}, settings),
         ):
+            compose.telemetry.show_relay(watch, relaying, publisher)
             signals.drain(relaying.stop)
             log.info("relay.started", prefix=settings.kafka_prefix)
             async with compose.kafka.running(publisher):

@@ -1,6 +1,6 @@
 """``outbox run`` and ``outbox relay``: the processes that work."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,18 @@ from outbox.cli.configuration import load_settings
 from outbox.cli.running import Json, command, print_json
 from outbox.flow.table import Consumer
 
+if TYPE_CHECKING:
+    from outbox.settings import Settings
+
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--http-port",
+        min=0,
+        max=65535,
+        help="Serve /healthz, /readyz and /metrics there, on OUTBOX_HTTP_HOST; default: OUTBOX_HTTP_PORT.",
+    ),
+]
 _ONLY = {"authz": Consumer.AUTHZ, "temporal": Consumer.TEMPORAL}
 
 
@@ -26,6 +38,7 @@ async def run(
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="End when no intent is pending (parked ones don't count).")
     ] = False,
+    http_port: Port = None,
     as_json: Json = False,
 ) -> None:
     """Run a worker: take steps, apply them to SpiceDB and Temporal, settle them.
@@ -37,13 +50,14 @@ async def run(
         raise ValueError(f"--only {only}: it is authz or temporal")
     from outbox.cli.serving import serve_worker  # noqa: PLC0415 - help and completion run none
 
-    summary = await serve_worker(load_settings(), _ONLY[only] if only else None, until_idle=until_idle)
+    serves = _ONLY[only] if only else None
+    summary = await serve_worker(_settings(http_port), serves, until_idle=until_idle)
     if as_json:
         print_json(summary)
 
 
 @command
-async def relay(*, as_json: Json = False) -> None:
+async def relay(*, http_port: Port = None, as_json: Json = False) -> None:
     """Run a relay: publish due steps to Kafka for `outbox run` to take, and events for other systems.
 
     The Kafka wire needs one; a second takes over when the first dies. SIGTERM or Ctrl-C finishes the batch
@@ -51,6 +65,11 @@ async def relay(*, as_json: Json = False) -> None:
     """
     from outbox.cli.serving import serve_relay  # noqa: PLC0415 - help and completion run none
 
-    summary = await serve_relay(load_settings())
+    summary = await serve_relay(_settings(http_port))
     if as_json:
         print_json(summary)
+
+
+def _settings(http_port: int | None) -> "Settings":
+    settings = load_settings()
+    return settings if http_port is None else settings.model_copy(update={"http_port": http_port})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         reclaim,
         retention,
         schema,
+        telemetry,
         worker,
     )
 
@@ -32,6 +33,7 @@ __all__ = [
     "reclaim",
     "retention",
     "schema",
+    "telemetry",
     "worker",
 ]
 

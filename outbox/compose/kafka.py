@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from outbox.compose.telemetry import Unwatched, Watch, show_notifier
 from outbox.errors import StoreUnusable
 from outbox.flow.table import Consumer
 from outbox.kafka import admin
@@ -57,7 +58,7 @@ def create_topics(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
+async def open_relay(settings: Settings, *, watch: Watch | None = None) -> AsyncIterator[Relay]:
     """A relay, with its connections."""
     cluster = Cluster.of(settings)
     url = settings.database_url.get_secret_value()
@@ -66,6 +67,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
         Notifier(settings.session_url) as notifier,
         Producer(cluster.options) as producer,
     ):
+        show_notifier(watch or Unwatched(), notifier)
         store = RelayStore(engine, flow(settings), settings.rates)
         yield Relay(
             store, producer, notifier, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds

@@ -9,6 +9,7 @@ from consumers.authz.effects import AuthzEffects
 from consumers.repair import RepairEffects
 from consumers.temporal.effects import TemporalEffects
 from outbox.compose.clients import authz_client, temporal_client
+from outbox.compose.telemetry import Unwatched, Watch, show_notifier, show_worker
 from outbox.flow.dispatch import Effects
 from outbox.flow.table import Consumer
 from outbox.settings import Settings, Wire
@@ -22,9 +23,14 @@ from outbox.worker.source import DirectSource, Source
 
 @asynccontextmanager
 async def open_worker(
-    settings: Settings, *, only: Consumer | None = None, until_idle: bool = False
+    settings: Settings,
+    *,
+    only: Consumer | None = None,
+    until_idle: bool = False,
+    watch: Watch | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker on the wire that is set, with the clients that its consumers need."""
+    watch = watch or Unwatched()
     room = settings.room
     serves = {only} if only else set(room)
     url = settings.database_url.get_secret_value()
@@ -46,14 +52,20 @@ async def open_worker(
         store = WorkStore(engine, timing, settings.rates)
         async with (
             _effects(settings, engine, serves, store) as effects,
-            _source(settings, engine, store, options.concurrency) as source,
+            _source(settings, engine, store, options.concurrency, watch) as source,
         ):
-            yield Worker(source, store, effects, options)
+            worker = Worker(source, store, effects, options, observer=watch.observer)
+            show_worker(watch, worker, options.concurrency)
+            yield worker
 
 
 @asynccontextmanager
 async def _source(
-    settings: Settings, engine: AsyncEngine, store: WorkStore, concurrency: Mapping[Consumer, int]
+    settings: Settings,
+    engine: AsyncEngine,
+    store: WorkStore,
+    concurrency: Mapping[Consumer, int],
+    watch: Watch,
 ) -> AsyncIterator[Source]:
     if settings.wire is Wire.KAFKA:
         # Who is on the direct wire needs no Kafka client.
@@ -69,6 +81,7 @@ async def _source(
 
             await around.enter_async_context(publishing(settings))
         notifier = Notifier(settings.session_url)
+        show_notifier(watch, notifier)
         yield DirectSource(store, await around.enter_async_context(notifier))
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from outbox.kafka.envelope import Envelope, encode
 from outbox.kafka.names import dispatch_topic
 from outbox.kafka.producer import Producer, Record
+from outbox.pulse import Pulse
 from outbox.store.engine import is_passing, why
 from outbox.store.relay import Dispatched, RelayStore
 from outbox.worker.wake import WakeSignal
@@ -32,6 +33,7 @@ class Relay:
     Attributes:
         dispatched: how many steps were published.
         recalled: how many could not be.
+        pulse: beats each time that the loop comes round.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Relay:
         notifier.on_wake = self._wake.set
         self.dispatched = 0
         self.recalled = 0
+        self.pulse = Pulse()
 
     def stop(self) -> None:
         """Finish the batch under way and return from ``run``."""
@@ -60,6 +63,7 @@ class Relay:
         """
         while not self._stopping.is_set():
             self._wake.clear()
+            self.pulse.beat()
             try:
                 outbox = await self._store.instance()
                 # Nothing is dispatched to a broker that is away: it would only have to be recalled.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 import structlog
@@ -49,6 +49,10 @@ class Notifier:
 
     A lost connection is made anew, as is one that a heartbeat gets no answer on. Behind a pooler of
     transactions there is nothing to hear.
+
+    Attributes:
+        listening: whether it would hear of work that comes in now.
+        heard: how many notifications it has heard.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -56,6 +60,8 @@ class Notifier:
         self._task: asyncio.Task[None] | None = None
         self.on_wake: Callable[[], None] = lambda: None
         self._told = Paced(_APART_SECONDS, self._wake)
+        self.listening = False
+        self.heard = 0
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(
@@ -98,13 +104,23 @@ class Notifier:
                 # What listens there would be a session of the pooler's, for all that it serves.
                 return False
             await connection.execute(f"LISTEN {CHANNEL}".encode())
+            self.listening = True
             # What came in while nobody listened was told to nobody.
             self.on_wake()
-            while True:
-                async for _ in connection.notifies(timeout=_HEARTBEAT_SECONDS):
-                    self._told()
-                async with asyncio.timeout(_HEARTBEAT_SECONDS):
-                    cursor = await connection.execute("SHOW transaction_read_only")
-                    if await cursor.fetchone() == ("on",):
-                        # Demoted: what comes in now is told elsewhere.
-                        return True
+            try:
+                await self._hear(connection)
+            finally:
+                self.listening = False
+        return True
+
+    async def _hear(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Pass on what is heard, until the connection breaks or its server takes no writes any more."""
+        while True:
+            async for _ in connection.notifies(timeout=_HEARTBEAT_SECONDS):
+                self.heard += 1
+                self._told()
+            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                cursor = await connection.execute("SHOW transaction_read_only")
+                if await cursor.fetchone() == ("on",):
+                    # Demoted: what comes in now is told elsewhere.
+                    return

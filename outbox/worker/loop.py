@@ -22,7 +22,9 @@ from outbox.flow.dispatch import Cause, Dispatch, Effects
 from outbox.flow.outcome import Done, Outcome, Unknown
 from outbox.flow.settlement import Action, RetryPolicy, Settlement, decide, park
 from outbox.flow.table import Consumer
+from outbox.pulse import Pulse
 from outbox.store.engine import is_passing, why
+from outbox.worker.observer import Observer, Unobserved
 from outbox.worker.settler import Settler, Settles
 from outbox.worker.source import Source
 
@@ -61,11 +63,14 @@ class Worker:
         options: WorkerOptions,
         *,
         jitter: random.Random | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._source = source
         self._effects = effects
         self._options = options
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._observer = observer or Unobserved()
+        self._pulse = Pulse()
         # Bound once: to look the logger up for each step costs as much as all else that is logged.
         self._log = log.bind()
         self._stopping = asyncio.Event()
@@ -77,7 +82,11 @@ class Worker:
         # from a relay must wake the relay.
         wakes = source.relayed or not {Consumer.AUTHZ, Consumer.TEMPORAL} <= set(effects)
         self._settler = Settler(
-            store, batch_max=options.settle_batch_max, wake=wakes, on_settled=self._settled
+            store,
+            batch_max=options.settle_batch_max,
+            wake=wakes,
+            on_settled=self._settled,
+            observer=self._observer,
         )
 
     def stop(self) -> None:
@@ -100,6 +109,7 @@ class Worker:
         settling.add_done_callback(lambda _: self.stop())
         try:
             while not self._stopping.is_set():
+                self._pulse.beat()
                 credit = self._credit()
                 taken = await self._take(credit)
                 await reach("take.after")
@@ -121,6 +131,20 @@ class Worker:
             "dropped": self._settler.dropped
         }
 
+    @property
+    def pulses(self) -> dict[str, Pulse]:
+        """Tell whether its loop turns, and whether its settler does."""
+        return {"loop": self._pulse, "settler": self._settler.pulse}
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was told to stop, and takes no more."""
+        return self._stopping.is_set()
+
+    def in_flight(self) -> dict[Consumer, int]:
+        """How many steps of each consumer are under way: applied, or waiting to be settled."""
+        return {name: self._in_flight[name] for name in self._options.concurrency}
+
     def _credit(self) -> dict[Consumer, int]:
         free = {name: most - self._in_flight[name] for name, most in self._options.concurrency.items()}
         return {name: room for name, room in free.items() if room > 0}
@@ -128,8 +152,9 @@ class Worker:
     async def _take(self, credit: Mapping[Consumer, int]) -> list[Dispatch]:
         if not credit:
             return []
+        began = clock.monotonic()
         try:
-            return await self._source.take(credit)
+            taken = await self._source.take(credit)
         except DBAPIError as error:
             if not is_passing(error):
                 raise
@@ -138,6 +163,8 @@ class Worker:
             # What was to be taken is there still, however rarely one polls.
             self._source.wake()
             return []
+        self._observer.took(taken, clock.monotonic() - began)
+        return taken
 
     def _start(self, dispatch: Dispatch) -> None:
         self._in_flight[dispatch.consumer] += 1
@@ -158,7 +185,9 @@ class Worker:
             cause = Cause(ErrorCode.LEASE_EXPIRED, "every worker that took the step died or stalled")
             self._settler.put(park(dispatch, cause))
             return
-        outcome = await self._apply(dispatch)
+        with self._observer.attempt(dispatch) as report:
+            outcome = await self._apply(dispatch)
+            report(outcome)
         await reach("decide.before")
         # First settled, then told: whatever becomes of the telling, the outcome is kept.
         self._settler.put(decide(dispatch, outcome, self._options.policy, self._jitter))

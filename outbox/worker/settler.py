@@ -11,7 +11,9 @@ from sqlalchemy.exc import DBAPIError
 from outbox import clock
 from outbox.failpoints import reach
 from outbox.flow.settlement import Settlement
+from outbox.pulse import Pulse
 from outbox.store.engine import is_passing, why
+from outbox.worker.observer import Observer
 
 _RETRY_SECONDS = 0.5
 
@@ -31,21 +33,33 @@ class Settler:
 
     Attributes:
         dropped: how many settlements named a lease that was over.
+        pulse: beats with each try to write, and rests while nothing is to be written.
     """
 
     def __init__(
-        self, store: Settles, *, batch_max: int, wake: bool, on_settled: Callable[[list[Settlement]], None]
+        self,
+        store: Settles,
+        *,
+        batch_max: int,
+        wake: bool,
+        on_settled: Callable[[list[Settlement]], None],
+        observer: Observer,
     ) -> None:
         self._store = store
         self._batch_max = batch_max
         self._wake = wake
         self._on_settled = on_settled
+        self._observer = observer
         self._waiting: list[Settlement] = []
         self._filled = asyncio.Event()
         self.dropped = 0
+        self.pulse = Pulse()
+        self.pulse.rest()
 
     def put(self, settlement: Settlement) -> None:
         """Hand over an outcome; it is written as soon as the batch before it is."""
+        if not self._waiting:
+            self.pulse.beat()
         self._waiting.append(settlement)
         self._filled.set()
 
@@ -62,6 +76,8 @@ class Settler:
         """
         while self._waiting:
             batch = self._waiting[: self._batch_max]
+            self.pulse.beat()
+            began = clock.monotonic()
             try:
                 await reach("settle.before")
                 matched = await self._store.settle(batch, wake=self._wake)
@@ -75,7 +91,9 @@ class Settler:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             del self._waiting[: len(batch)]
+            self._observer.settled(batch, matched, clock.monotonic() - began)
             self._tell(batch, len(matched))
+        self.pulse.rest()
         self._filled.clear()
 
     def _tell(self, batch: list[Settlement], matched: int) -> None:

@@ -20,6 +20,7 @@ from outbox.store.engine import async_engine
 from outbox.store.notifier import Notifier
 from outbox.store.work import Timing, WorkStore
 from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.observer import Observer
 from outbox.worker.source import DirectSource, Source
 from tests.store.conftest import enqueue, query
 
@@ -82,6 +83,7 @@ class Bench:
         lease: float = 10.0,
         max_strikes: int = 3,
         only: Consumer | None = None,
+        observer: Observer | None = None,
     ) -> AsyncIterator[Worker]:
         serves = {only} if only else set(Consumer)
         options = WorkerOptions(
@@ -96,7 +98,7 @@ class Bench:
         try:
             async with self._source(engine, store, options.concurrency, poll_seconds) as source:
                 effects = dict.fromkeys(serves, self.effects)
-                yield Worker(source, store, effects, options, jitter=random.Random(1))
+                yield Worker(source, store, effects, options, jitter=random.Random(1), observer=observer)
         finally:
             await engine.dispose()
 

@@ -1,0 +1,92 @@
+"""The HTTP endpoint of a process: /healthz, /readyz, /metrics. It answers from a thread of its own."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from outbox.pulse import HUNG_SECONDS, Pulse
+from outbox.telemetry.aside import Aside
+
+_STOP_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What is asked of the process.
+
+    Attributes:
+        pulses: of each of its loops.
+        problem: finds out what keeps it from working, if anything does; called on the endpoint's event loop.
+        metrics: the page for an Accept header, and its content type; called in a thread.
+    """
+
+    pulses: Mapping[str, Pulse]
+    problem: Callable[[], Awaitable[str | None]]
+    metrics: Callable[[str], tuple[bytes, str]]
+
+
+def app(process: Process) -> Starlette:
+    """The endpoint as an ASGI application."""
+
+    async def healthz(_: Request) -> Response:
+        ages = {name: pulse.age() for name, pulse in process.pulses.items()}
+        hung = sorted(name for name, age in ages.items() if age >= HUNG_SECONDS)
+        return JSONResponse({"hung": hung}, 503 if hung else 200)
+
+    async def readyz(_: Request) -> Response:
+        problem = await process.problem()
+        return JSONResponse({"problem": problem}, 503 if problem else 200)
+
+    async def metrics(request: Request) -> Response:
+        page, content_type = await asyncio.to_thread(process.metrics, request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type})
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port, in the open: uvicorn would end the process where it can't.
+
+    Raises:
+        ValueError: it can't be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"OUTBOX_HTTP_HOST {host}, OUTBOX_HTTP_PORT {port} can't be listened on: {error}"
+        ) from error
+
+
+@asynccontextmanager
+async def serving(process: Process, aside: Aside, taken: socket.socket) -> AsyncIterator[None]:
+    """Inside, the endpoint answers."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app(process),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+    )
+    ended = aside.start(server.serve(sockets=[taken]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        # Whoever reads slowly is not waited for longer than that.
+        await asyncio.wait([asyncio.wrap_future(ended)], timeout=2 * _STOP_SECONDS)
+        taken.close()

@@ -1,0 +1,124 @@
+"""What a worker's metrics say is what its ledger says."""
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from outbox.errors import ErrorCode
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Done, Outcome, Refused, Transient
+from outbox.flow.table import EventType
+from outbox.telemetry.instruments import Counted, requested_at
+from tests.store.conftest import Enqueue, Query
+from tests.worker.conftest import Bench, bench, direct_only, enqueue, query, wire
+
+__all__ = ["bench", "enqueue", "query", "wire"]
+
+Values = dict[str, dict[tuple[str, ...], float]]
+
+
+def collected(reader: InMemoryMetricReader) -> Values:
+    """The values of each metric by its labels' values; of a histogram, how many were recorded."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    return {
+        metric.name: {
+            tuple(str(label) for label in (point.attributes or {}).values()): getattr(
+                point, "count", getattr(point, "value", 0)
+            )
+            for point in metric.data.data_points
+        }
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+
+
+def scripted(dispatch: Dispatch) -> Outcome:
+    """By the schedule's name: refused in the end, done at the third attempt, parked, or done."""
+    match dispatch.schedule_id.rpartition("--")[2], dispatch.event_type:
+        case "refused", EventType.REGISTERED:
+            return Refused(ErrorCode.REFUSED, "no")
+        case "slow", EventType.REGISTERED if dispatch.attempt < 3:
+            return Transient(ErrorCode.UNREACHABLE, "later", retry_after=0.0)
+        case "parks", EventType.CREATE_REQUESTED:
+            return Transient(ErrorCode.RACED, "again", retry_after=0.0)
+    return Done()
+
+
+@direct_only
+async def test_each_counter_of_a_worker_agrees_with_the_ledger(
+    bench: Bench, enqueue: Enqueue, query: Query
+) -> None:
+    for name in ("plain", "refused", "slow", "parks"):
+        await enqueue(name)
+    await enqueue("plain", "delete")
+    bench.effects.behaviour = scripted
+    reader = InMemoryMetricReader()
+    observer = Counted(MeterProvider([reader]).get_meter("test"))
+    async with bench.worker(observer=observer) as worker:
+        await worker.run()
+    found = collected(reader)
+
+    ended = await query("""
+        SELECT i.kind, e.type, coalesce(e.error_code, '') AS code, count(*) FROM outbox.events e
+          JOIN outbox.intents i ON i.id = e.intent_id
+         WHERE NOT EXISTS (SELECT FROM outbox.queue q WHERE q.intent_id = i.id)
+           AND e.id = (SELECT max(l.id) FROM outbox.events l WHERE l.intent_id = i.id) GROUP BY 1, 2, 3
+    """)
+    assert found["outbox.intents.ended"] == {tuple(row.values())[:3]: row["count"] for row in ended}
+    assert set(found["outbox.intents.ended"]) == {
+        ("create", "schedule.created", ""),
+        ("create", "schedule.create_failed", "refused"),
+        ("delete", "schedule.deleted", ""),
+    }
+    settled = await query("""
+        SELECT action, count(*) FROM (SELECT 'advance' AS action FROM outbox.events WHERE consumer IS NOT NULL
+                                      UNION ALL SELECT action FROM outbox.attempts) AS a GROUP BY 1
+    """)
+    assert found["outbox.settlements"] == {(row["action"],): row["count"] for row in settled}
+    errors = await query(
+        "SELECT consumer, error_code, count(*) FROM outbox.attempts GROUP BY 1, 2"
+        " UNION ALL SELECT 'temporal', 'refused', 1"
+    )
+    assert found["outbox.step.errors"] == {
+        (row["consumer"], row["error_code"]): row["count"] for row in errors
+    }
+    made = sum(row["count"] for row in settled)
+    assert sum(found["outbox.steps"].values()) == made == sum(found["outbox.steps.taken"].values())
+    assert sum(found["outbox.effect.duration"].values()) == made
+    assert found["outbox.settlements.dropped"] == {(): 0}
+    assert found["outbox.intent.duration"] == {
+        ("create", "succeeded"): 2,
+        ("create", "failed"): 1,
+        ("delete", "succeeded"): 1,
+    }
+    assert found["outbox.revocation.duration"] == {(): 1}
+
+
+@direct_only
+async def test_a_settlement_that_comes_too_late_is_dropped_and_counts_for_nothing_else(
+    bench: Bench, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue()
+
+    async def overtaken(_: Dispatch) -> Outcome:
+        await query("UPDATE outbox.queue SET lease_number = lease_number + 1")
+        await query("DELETE FROM outbox.queue")
+        return Refused(ErrorCode.REFUSED, "no")
+
+    bench.effects.behaviour = overtaken
+    reader = InMemoryMetricReader()
+    async with bench.worker(observer=Counted(MeterProvider([reader]).get_meter("test"))) as worker:
+        await worker.run()
+    found = collected(reader)
+    assert found["outbox.settlements.dropped"] == {(): 1}
+    assert found["outbox.steps"] == {("authz", "register", "refused"): 1}
+    assert "outbox.intents.ended" not in found
+    assert "outbox.settlements" not in found
+
+
+async def test_an_intents_id_tells_when_it_was_requested(enqueue: Enqueue, query: Query) -> None:
+    intent = await enqueue()
+    (row,) = await query("SELECT extract(epoch FROM created_at)::float8 AS at FROM outbox.intents")
+    assert requested_at(intent) == pytest.approx(row["at"], abs=0.1)
