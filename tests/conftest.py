@@ -109,6 +109,9 @@ def template(stack: StackInfo) -> str:
     """A migrated database that nobody connects to, to copy."""
     # Copying is most of what tests ask of Postgres, and none of them pulls the plug.
     _execute(stack, sql.SQL("ALTER SYSTEM SET fsync = off"))
+    # A client that was cancelled while it connected leaves its server waiting for an answer, until it is
+    # collected as garbage; and whoever drops a database waits for all servers.
+    _execute(stack, sql.SQL("ALTER SYSTEM SET authentication_timeout = '15s'"))
     _execute(stack, sql.SQL("SELECT pg_reload_conf()"))
     _execute(stack, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     migrate(database_url(stack, TEMPLATE), max_request_bytes=262_144)
