@@ -184,6 +184,6 @@ def copied(stack: StackInfo, template: str) -> Iterator[str]:
     _execute(stack, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
-def _execute(stack: StackInfo, statement: sql.Composable) -> None:
+def _execute(stack: StackInfo, statement: sql.SQL | sql.Composed) -> None:
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
         connection.execute(statement)
