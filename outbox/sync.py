@@ -8,7 +8,7 @@ from psycopg.rows import tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from outbox.producer.enqueue import PSYCOPG_STATEMENT, SQLALCHEMY_STATEMENT, Call, Item
+from outbox.producer.enqueue import Call, Item
 from outbox.producer.intents import Intent
 from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal
 
@@ -52,10 +52,10 @@ def enqueue_many(conn: Caller, items: Iterable[Item]) -> list[Intent]:
 def _enqueue(conn: Caller, call: Call) -> list[Intent]:
     with call.errors():
         if isinstance(conn, Session | Connection):
-            return call.intents(conn.execute(SQLALCHEMY_STATEMENT, {"requests": call.json}).all())
+            return call.intents(conn.execute(call.statement.sqlalchemy, {"asked": call.json}).all())
         if isinstance(conn, psycopg.Connection):
             with conn.cursor(row_factory=tuple_row) as cursor:
-                cursor.execute(PSYCOPG_STATEMENT, (call.json,), prepare=False)
+                cursor.execute(call.statement.psycopg, (call.json,))
                 return call.intents(cursor.fetchall())
     raise TypeError(
         "conn must be a SQLAlchemy Session or Connection, or a psycopg Connection "

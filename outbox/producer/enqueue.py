@@ -30,10 +30,18 @@ Item = (
 )
 """A request, its principal and, if wanted, its idempotency key."""
 
-SQLALCHEMY_STATEMENT = text(
-    "SELECT id, schedule_id, kind, created_at FROM outbox.enqueue_many(CAST(:requests AS jsonb))"
-)
-PSYCOPG_STATEMENT = b"SELECT id, schedule_id, kind, created_at FROM outbox.enqueue_many(%s::jsonb)"
+
+class Statement:
+    """A call of one of the database's functions, as either kind of connection sends it."""
+
+    def __init__(self, function: str) -> None:
+        call = f"SELECT id, schedule_id, kind, created_at FROM outbox.{function}"  # noqa: S608 - a name of ours
+        self.sqlalchemy = text(f"{call}(CAST(:asked AS jsonb))")
+        self.psycopg = f"{call}(%s::jsonb)".encode()
+
+
+_ONE = Statement("enqueue")
+_MANY = Statement("enqueue_many")
 
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _DEFAULT_MAX_BYTES = 262_144
@@ -43,7 +51,7 @@ _OURS = {"OB001", "OB002", "42501", "3F000", "42883", "26000", "42P05"}
 
 
 class Call:
-    """One enqueue, apart from its connection: the statement's parameter, and how to read its answer.
+    """One enqueue, apart from its connection: the statement, its parameter, and how to read its answer.
 
     Raises ``InvalidRequest`` for what the models can't see: keys, trace context, size.
     """
@@ -52,11 +60,12 @@ class Call:
         self._batch = batch
         limit = _max_bytes()
         texts = [self._encode(Entry(*item), limit, index) for index, item in enumerate(items)]
-        self.json = f"[{','.join(texts)}]"
+        self.statement = _MANY if batch else _ONE
+        self.json = f"[{','.join(texts)}]" if batch else texts[0]
 
     @classmethod
     def single(cls, entry: Entry, expected: type[CreateSchedule | DeleteSchedule]) -> Self:
-        """A batch of one; its errors have no index."""
+        """One request, by the function for one; its errors have no index."""
         if not isinstance(entry.request, expected):
             raise TypeError(f"request must be {expected.__name__}, not {type(entry.request).__name__}")
         return cls([entry], batch=False)
@@ -222,10 +231,10 @@ async def enqueue_many(conn: AsyncCaller, items: Iterable[Item]) -> list[Intent]
 async def _enqueue(conn: AsyncCaller, call: Call) -> list[Intent]:
     with call.errors():
         if isinstance(conn, AsyncSession | AsyncConnection):
-            return call.intents((await conn.execute(SQLALCHEMY_STATEMENT, {"requests": call.json})).all())
+            return call.intents((await conn.execute(call.statement.sqlalchemy, {"asked": call.json})).all())
         if isinstance(conn, psycopg.AsyncConnection):
             async with conn.cursor(row_factory=tuple_row) as cursor:
-                await cursor.execute(PSYCOPG_STATEMENT, (call.json,), prepare=False)
+                await cursor.execute(call.statement.psycopg, (call.json,))
                 return call.intents(await cursor.fetchall())
     raise TypeError(
         "conn must be a SQLAlchemy AsyncSession or AsyncConnection, or a psycopg AsyncConnection "

@@ -157,8 +157,8 @@ async def test_migrations_go_through(empty_database: str, pooler: str) -> None:
 # Producers.
 
 
-async def many_on_psycopg(url: str, number: int) -> None:
-    async with await psycopg.AsyncConnection.connect(url) as connection:
+async def many_on_psycopg(url: str, number: int, prepare_threshold: int | None) -> None:
+    async with await psycopg.AsyncConnection.connect(url, prepare_threshold=prepare_threshold) as connection:
         for _ in range(number):
             await outbox.enqueue_create(connection, a_request(uuid4()), principal=WHOSE)
             await connection.commit()
@@ -170,8 +170,8 @@ async def many_on_an_engine(engine: AsyncEngine, number: int) -> None:
             await outbox.enqueue_create(connection, a_request(uuid4()), principal=WHOSE)
 
 
-async def test_producers_on_psycopg_need_nothing(pooler: str, query: Query) -> None:
-    await asyncio.gather(*(many_on_psycopg(pooler, 10) for _ in range(4)))
+async def test_producers_on_psycopg_need_its_setting(pooler: str, query: Query) -> None:
+    await asyncio.gather(*(many_on_psycopg(pooler, 10, None) for _ in range(4)))
     assert await query("SELECT count(*) AS n FROM outbox.intents") == [{"n": 40}]
 
 
@@ -182,6 +182,11 @@ async def test_producers_on_sqlalchemy_need_the_settings_of_its_drivers(
     async with engine_on(pooler, driver, options) as engine:
         await asyncio.gather(*(many_on_an_engine(engine, 10) for _ in range(4)))
     assert await query("SELECT count(*) AS n FROM outbox.intents") == [{"n": 40}]
+
+
+async def test_psycopg_that_names_its_statements_is_told_so(own_pooler: str) -> None:
+    with pytest.raises(OutboxError, match="prepared statements must have no names"):
+        await many_on_psycopg(own_pooler, 10, 0)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

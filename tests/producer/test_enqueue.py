@@ -313,7 +313,7 @@ async def test_a_producer_needs_one_function_only(aconn: psycopg.AsyncConnection
     await aconn.execute(f'CREATE ROLE "{agent}"'.encode())
     await aconn.execute(
         f'GRANT USAGE ON SCHEMA outbox TO "{agent}";'
-        f'GRANT EXECUTE ON FUNCTION outbox.enqueue_many(jsonb) TO "{agent}"; SET ROLE "{agent}"'.encode()
+        f'GRANT EXECUTE ON FUNCTION outbox.enqueue(jsonb) TO "{agent}"; SET ROLE "{agent}"'.encode()
     )
     assert await outbox.enqueue_create(aconn, a_create(agent), principal=OWNER)
 
