@@ -42,6 +42,12 @@ class Settings(BaseSettings):
         description="Which outbox this is (a UUID): what it writes to Temporal names it. None: the id that "
         "its database drew when it was made. `outbox migrate` brings a database to it that was made anew.",
     )
+    operator: str | None = Field(
+        None,
+        max_length=200,
+        description="Who acts, as it is written down with what operators do. None: the user of the "
+        "operating system.",
+    )
     database_direct_url: SecretStr | None = Field(
         None,
         description="Where `OUTBOX_DATABASE_URL` leads through a pooler of transactions: the same database "

@@ -37,7 +37,10 @@ BEGIN
     LOCK TABLE outbox.turn_to_claim IN SHARE UPDATE EXCLUSIVE MODE;
     moment := clock_timestamp();
 
-    -- 2. Breakers and rates say how much of the caller's room may be used.
+    -- 2. Halts, breakers and rates say how much of the caller's room may be used.
+    IF EXISTS (SELECT FROM outbox.halts h WHERE h.until <= moment) THEN
+        PERFORM outbox.end_halts(moment);
+    END IF;
     SELECT r.names, r.rooms, r.probing INTO names, rooms, probing FROM outbox.room(limits, rates, moment) AS r;
 
     -- 3. Repairs whose time has come line up like everybody else, where somebody is there to do them: in front
@@ -56,7 +59,7 @@ BEGIN
         SELECT q.* FROM unnest(names, rooms) AS r (consumer, room)
          CROSS JOIN LATERAL (
             SELECT h.* FROM outbox.queue h
-             WHERE h.state NOT IN ('queued', 'parked') AND h.consumer = r.consumer
+             WHERE h.state NOT IN ('queued', 'parked') AND NOT h.halted AND h.consumer = r.consumer
                AND h.due_at <= moment AND h.due_at >= outbox.floor_of(floors, r.consumer)
              ORDER BY h.due_at LIMIT r.room
                FOR UPDATE SKIP LOCKED) AS q
@@ -121,17 +124,19 @@ BEGIN
                                AND w.place = a_newcomer)
                    END
         ), placed AS (
-            SELECT r.intent_id, r.heads, r.due_at, l.hold_until,
-                   last_due + r.number * interval '1 microsecond' AS next_due,
-                   r.heads AND coalesce(l.hold_until <= moment, true)
-                   AND row_number() OVER (
-                       PARTITION BY r.consumer, r.heads AND coalesce(l.hold_until <= moment, true)
-                       ORDER BY r.position
-                   ) <= coalesce(rooms[array_position(names, r.consumer)], 0) AS leases
-              FROM ranked r LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[r.schedule_id])
+            SELECT g.intent_id, g.heads, g.due_at, g.hold_until, g.halted,
+                   last_due + g.number * interval '1 microsecond' AS next_due,
+                   g.goes AND row_number() OVER (PARTITION BY g.consumer, g.goes ORDER BY g.position)
+                              <= coalesce(rooms[array_position(names, g.consumer)], 0) AS leases
+              FROM (SELECT r.*, l.hold_until, r.heads AND t.what IS NOT NULL AS halted,
+                           r.heads AND t.what IS NULL AND coalesce(l.hold_until <= moment, true) AS goes
+                      FROM ranked r
+                      LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[r.schedule_id])
+                      LEFT JOIN outbox.halts t ON t.what = ANY (ARRAY[r.schedule_id])) AS g
         ), written AS (
             UPDATE outbox.queue q
                SET place = CASE WHEN p.heads THEN 'head' ELSE 'behind' END,
+                   halted = p.halted,
                    state = CASE WHEN p.leases AND taken THEN 'leased'
                                 WHEN p.leases THEN 'dispatched'
                                 WHEN NOT p.heads THEN 'queued'

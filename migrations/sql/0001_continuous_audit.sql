@@ -25,7 +25,8 @@ CREATE TABLE outbox.audit (
 INSERT INTO outbox.audit DEFAULT VALUES;
 
 -- Take the next lanes of the round, or the next page of a store's list, at most `rate` a second over all workers
--- (a page counts as one). Nothing, while the rate is spent, another worker takes, or a store's breaker is open.
+-- (a page counts as one). Nothing, while the rate is spent, another worker takes, or a store is halted or its breaker
+-- open.
 CREATE FUNCTION outbox.audit_take(rate float8, most integer)
 RETURNS TABLE (stage text, reached text, names text[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -38,7 +39,8 @@ DECLARE
     batch  text[];
 BEGIN
     SELECT * INTO step FROM outbox.audit FOR UPDATE SKIP LOCKED;
-    IF NOT FOUND OR EXISTS (SELECT FROM outbox.breakers) THEN
+    IF NOT FOUND OR EXISTS (SELECT FROM outbox.breakers)
+       OR EXISTS (SELECT FROM outbox.halts h WHERE h.what IN ('authz', 'temporal')) THEN
         RETURN;
     END IF;
     step.tokens := least(greatest(rate, 1), step.tokens + rate * extract(epoch FROM moment - step.at)::float8);

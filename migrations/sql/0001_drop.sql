@@ -20,6 +20,8 @@ DROP FUNCTION outbox.recall(jsonb), outbox.dispatched(jsonb), outbox.take(jsonb,
 DROP FUNCTION outbox.dispatch(jsonb, integer, jsonb, float8, float8), outbox.lock_dispatched(jsonb);
 DROP FUNCTION outbox.claim(jsonb, jsonb, float8, float8, float8), outbox.steps(uuid[]);
 DROP FUNCTION outbox.choose(jsonb, jsonb, boolean, float8, float8, float8);
+DROP FUNCTION outbox.release(text, text, text), outbox.hold(text, timestamptz, text, text);
+DROP FUNCTION outbox.halted_stores(), outbox.end_halts(timestamptz), outbox.mark_head(text, boolean, timestamptz);
 DROP FUNCTION outbox.spend(uuid[], jsonb, boolean, timestamptz), outbox.room(jsonb, jsonb, timestamptz);
 DROP FUNCTION outbox.audit_pass(text, text, text), outbox.audit_add(jsonb, bigint), outbox.audit_take(float8, integer);
 DROP FUNCTION outbox.lane_of(uuid[]), outbox.audited_lanes(text[]), outbox.lanes_after(text, text, integer);
@@ -40,7 +42,7 @@ DROP FUNCTION outbox.behind(text, integer), outbox.front(text);
 DROP FUNCTION outbox.depths(integer), outbox.in_need(text), outbox.newest(text, timestamptz, integer);
 DROP FUNCTION outbox.first_id(timestamptz);
 DROP VIEW outbox.intent_status, outbox.turn_to_claim, outbox.turn_to_publish;
-DROP TABLE outbox.publications, outbox.instance;
+DROP TABLE outbox.publications, outbox.instance, outbox.halts;
 DROP TABLE outbox.audit, outbox.limits, outbox.budgets, outbox.breakers, outbox.lanes, outbox.queue;
 DROP TABLE outbox.attempts, outbox.events, outbox.intents;
 DROP DOMAIN outbox.state, outbox.place, outbox.step_consumer, outbox.event_consumer, outbox.step_event;

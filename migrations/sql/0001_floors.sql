@@ -59,11 +59,11 @@ BEGIN
 
     began := clock_timestamp();
     SELECT (SELECT h.due_at FROM outbox.queue h
-             WHERE h.state NOT IN ('queued', 'parked') AND h.consumer = 'authz' ORDER BY h.due_at LIMIT 1),
+             WHERE h.state NOT IN ('queued', 'parked') AND NOT h.halted AND h.consumer = 'authz' ORDER BY h.due_at LIMIT 1),
            (SELECT h.due_at FROM outbox.queue h
-             WHERE h.state NOT IN ('queued', 'parked') AND h.consumer = 'temporal' ORDER BY h.due_at LIMIT 1),
+             WHERE h.state NOT IN ('queued', 'parked') AND NOT h.halted AND h.consumer = 'temporal' ORDER BY h.due_at LIMIT 1),
            (SELECT h.due_at FROM outbox.queue h
-             WHERE h.state NOT IN ('queued', 'parked') AND h.consumer = 'both' ORDER BY h.due_at LIMIT 1),
+             WHERE h.state NOT IN ('queued', 'parked') AND NOT h.halted AND h.consumer = 'both' ORDER BY h.due_at LIMIT 1),
            (SELECT i.position FROM outbox.queue i WHERE i.place = 'incoming' ORDER BY i.position LIMIT 1)
       INTO found.authz, found.temporal, found."both", found.incoming;
     took := extract(epoch FROM clock_timestamp() - began) * 1000000;

@@ -46,13 +46,17 @@ BEGIN ATOMIC
         ELSE 'foreign' END;
 END;
 
--- Whether anything is left that goes on without a person: what stands behind a parked head does not, nor does
--- a repair whose time has not come, or that the asking worker does not do.
+-- Whether anything is left that goes on without a person: what is parked or halted does not, nor what stands behind
+-- it, nor does a repair whose time has not come, or that the asking worker does not do.
 CREATE FUNCTION outbox.pending(repairs boolean) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT EXISTS (SELECT FROM outbox.queue q WHERE q.place = 'incoming')
-        OR EXISTS (SELECT FROM outbox.queue q WHERE q.place = 'head' AND q.state <> 'parked')
+    WITH halted AS MATERIALIZED (SELECT outbox.halted_stores() AS stores)
+    SELECT EXISTS (SELECT FROM outbox.queue q WHERE q.place = 'incoming' AND q.consumer <> ALL (h.stores))
+        OR EXISTS (SELECT FROM outbox.queue q
+                    WHERE q.place = 'head' AND q.state <> 'parked' AND NOT q.halted AND q.consumer <> ALL (h.stores))
         OR (repairs AND EXISTS (SELECT FROM outbox.queue q
-                                 WHERE q.place = 'deferred' AND q.due_at <= clock_timestamp()));
+                                 WHERE q.place = 'deferred' AND q.due_at <= clock_timestamp()
+                                   AND q.consumer <> ALL (h.stores)))
+      FROM halted h;
 END;

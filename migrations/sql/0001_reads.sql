@@ -127,7 +127,7 @@ BEGIN ATOMIC
 END;
 
 -- How much is where: counted up to a bound, and estimated beyond it, so that it costs the same at a million waiting.
--- of: a place, a state of heads, or the events that are still to be published. counted: not more than the bound.
+-- of: a place, a state of heads, halted heads of any state, or the events that are still to be published. counted: not more than the bound.
 -- about: what Postgres last knew of the index that holds them (-1: nothing yet).
 CREATE FUNCTION outbox.depths(bound integer) RETURNS TABLE (of text, counted bigint, capped boolean, about float8)
 LANGUAGE plpgsql STABLE
@@ -141,11 +141,11 @@ BEGIN
          CROSS JOIN (VALUES (true), (false)) AS d (due)
          CROSS JOIN LATERAL (
             (SELECT q.state::text FROM outbox.queue q
-              WHERE d.due AND q.state NOT IN ('queued', 'parked') AND q.consumer = c.consumer
+              WHERE d.due AND q.state NOT IN ('queued', 'parked') AND NOT q.halted AND q.consumer = c.consumer
                 AND q.due_at <= statement_timestamp() LIMIT bound + 1)
             UNION ALL
             (SELECT q.state::text FROM outbox.queue q
-              WHERE NOT d.due AND q.state NOT IN ('queued', 'parked') AND q.consumer = c.consumer
+              WHERE NOT d.due AND q.state NOT IN ('queued', 'parked') AND NOT q.halted AND q.consumer = c.consumer
                 AND q.due_at > statement_timestamp() LIMIT bound + 1)) AS h
     ), whole AS (
         -- Where not all heads were looked at, those that were stand for the others.
@@ -170,6 +170,11 @@ BEGIN
          'outbox.queue_deferred'::regclass),
         ('parked', (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.state = 'parked' LIMIT bound + 1) AS x),
          'outbox.queue_parked'::regclass),
+        ('halted',
+         (SELECT count(*) FROM (
+            SELECT FROM outbox.halts h JOIN outbox.queue q ON q.schedule_id = h.what AND q.place = 'head'
+             WHERE q.state <> 'parked' LIMIT bound + 1) AS x),
+         'outbox.halts_pkey'::regclass),
         ('unpublished', (SELECT count(*) FROM (SELECT FROM outbox.publications LIMIT bound + 1) AS x),
          'outbox.publications_pkey'::regclass)) AS o (of, n, index);
 END;

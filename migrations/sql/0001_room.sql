@@ -1,17 +1,21 @@
 -- Room: how many steps may be chosen, of what callers have room for, and what is spent when they are.
 -- Locks and plans: README.md beside this file.
 
--- How many steps of each consumer may be chosen: of what the caller has room for, what breakers and rates allow.
+-- How many steps of each consumer may be chosen: of what the caller has room for, what halts, breakers and rates allow.
 -- probing: some breaker is open.
 CREATE FUNCTION outbox.room(
     limits jsonb, rates jsonb, moment timestamptz, OUT names text[], OUT rooms integer[], OUT probing boolean)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    halted CONSTANT text[] := outbox.halted_stores();
 BEGIN
-    -- A store whose breaker is open gets one step when its next probe is due, and none before.
+    -- A store that a person has halted gets none; a repair needs both. One whose breaker is open gets one step when
+    -- its next probe is due, and none before.
     SELECT array_agg(a.key), array_agg(
-               CASE WHEN b.consumer IS NULL THEN a.value::integer
+               CASE WHEN a.key = ANY (halted) THEN 0
+                    WHEN b.consumer IS NULL THEN a.value::integer
                     WHEN b.probe_at > moment THEN 0
                     ELSE least(a.value::integer, 1) END), bool_or(b.consumer IS NOT NULL)
       INTO names, rooms, probing

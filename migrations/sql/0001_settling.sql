@@ -168,6 +168,7 @@ BEGIN
     )
     UPDATE outbox.queue q
        SET place = 'head',
+           halted = EXISTS (SELECT FROM outbox.halts h WHERE h.what = ANY (ARRAY[q.schedule_id])),
            state = CASE WHEN n.hold_until > moment THEN 'holding' ELSE 'ready' END,
            due_at = greatest(moment, n.hold_until)
       FROM (SELECT b.intent_id, greatest(e.hold_until, l.hold_until) AS hold_until

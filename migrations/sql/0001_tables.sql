@@ -111,7 +111,8 @@ CREATE TABLE outbox.queue (
     error_code    text,         -- of the latest attempt
     error_message text,
     failing_since timestamptz,
-    patience      float8      NOT NULL DEFAULT 0   -- seconds that the step waited though its store answered
+    patience      float8      NOT NULL DEFAULT 0,  -- seconds that the step waited though its store answered
+    halted        boolean     NOT NULL DEFAULT false  -- the head of a schedule that a person has halted
 ) WITH (
     fillfactor = 70,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -119,7 +120,7 @@ CREATE TABLE outbox.queue (
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
 );
 CREATE UNIQUE INDEX queue_one_head ON outbox.queue (schedule_id) WHERE place = 'head';
-CREATE INDEX queue_due ON outbox.queue (consumer, due_at) WHERE state NOT IN ('queued', 'parked');
+CREATE INDEX queue_due ON outbox.queue (consumer, due_at) WHERE state NOT IN ('queued', 'parked') AND NOT halted;
 CREATE INDEX queue_dispatched ON outbox.queue (consumer, due_at) WHERE state = 'dispatched';
 CREATE INDEX queue_incoming ON outbox.queue (position) WHERE place = 'incoming';
 CREATE INDEX queue_behind ON outbox.queue (schedule_id, position) WHERE place = 'behind';

@@ -20,6 +20,7 @@ PARTS = (
     "intake",
     "floors",
     "breakers",
+    "halts",
     "room",
     "claiming",
     "settling",

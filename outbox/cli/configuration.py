@@ -1,6 +1,8 @@
 """The settings that a command works with: the environment's, or else the running embedded stack's."""
 
+import getpass
 import importlib.util
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +30,13 @@ def load_settings() -> "Settings":
         return settings
     found = {name.removeprefix("OUTBOX_").lower(): value for name, value in info.environment().items()}
     return Settings.model_validate(found | settings.model_dump(include=settings.model_fields_set))
+
+
+def acting(settings: "Settings") -> str:
+    """Who acts, as it is written down: who is set, or else the user of the operating system."""
+    if settings.operator:
+        return settings.operator
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"user {os.getuid()}"

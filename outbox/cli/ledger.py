@@ -6,16 +6,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from outbox.store.blockers import Blocker
     from outbox.store.engine import open_engine, transaction
+    from outbox.store.halts import Halt, HaltStore
     from outbox.store.instance import instance
     from outbox.store.operate import OperateStore
     from outbox.store.reads import ReadStore
     from outbox.store.sessions import Holder
 
-__all__ = ["Blocker", "Holder", "OperateStore", "ReadStore", "instance", "open_engine", "transaction"]
+__all__ = [
+    "Blocker",
+    "Halt",
+    "HaltStore",
+    "Holder",
+    "OperateStore",
+    "ReadStore",
+    "instance",
+    "open_engine",
+    "transaction",
+]
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
     _HOMES = {
         "Blocker": "blockers",
+        "Halt": "halts",
+        "HaltStore": "halts",
         "Holder": "sessions",
         "OperateStore": "operate",
         "ReadStore": "reads",

@@ -39,6 +39,7 @@ _COUNTED = (
     "waiting_retry",
     "holding",
     "parked",
+    "halted",
     "deferred",
     "unpublished",
 )
@@ -101,15 +102,18 @@ async def show(
         schedule_id = found[0]["schedule_id"]
         events, attempts = await reads.history([row["id"] for row in found])
         head, behind = await reads.head(schedule_id)
+        halts = [one for one in await reads.halts(schedule_id) if one.what == schedule_id]
         blocker = await reads.blocker()
     reason = waits_because(head, behind, blocker) if head and _concerns(found) else None
     timeline = [_with_history(row, events, attempts) for row in found]
     if as_json:
-        print_json({"schedule_id": schedule_id, "waits_because": reason, "intents": timeline})
+        print_json({"schedule_id": schedule_id, "waits_because": reason, "halts": halts, "intents": timeline})
         return
     out.print(cell(schedule_id, "bold"))
     if reason:
         out.print(Text.assemble(("waits: ", "yellow"), cell(reason)))
+    for halt in halts if not reason else ():
+        out.print(Text.assemble(("halted: ", "yellow"), cell(halt.told)))
     for intent in timeline:
         _print_timeline(intent)
 
@@ -152,6 +156,8 @@ def _print_status(depths: dict[str, Any]) -> None:
     if depths["blocked_by"]:
         blocker = ledger.Blocker(**depths["blocked_by"])
         out.print(f"{blocker.what}: {blocker.fix}", markup=False)
+    for halt in depths["halts"]:
+        out.print(Text.assemble(("halted: ", "yellow"), cell(ledger.Halt(**halt).told)))
     for kind, count in depths["ended_last_minute"].items():
         out.print(f"in the last minute: {count} {kind}")
     _print_audit(depths["audit"])

@@ -54,6 +54,8 @@ COMMANDS = {
         "operate",
         "End a parked intent, so that its schedule goes on; what is ours of it is undone first.",
     ),
+    "hold": ("hold", "Halt a store or a schedule: no step of it is begun until it is released."),
+    "release": ("hold", "Let a store or a schedule go on that was halted."),
     "prune": (
         "operate",
         "Delete the history of intents that ended long ago, and their marks in SpiceDB, in batches.",

@@ -103,6 +103,7 @@ async def doctor(*, as_json: Json = False) -> None:
         compose.checks.check_temporal(configured),
         compose.checks.check_kafka(configured),
         compose.checks.check_audit(configured),
+        compose.checks.check_halts(configured),
     )
     findings = [finding for report in reports for finding in report]
     for finding in findings:

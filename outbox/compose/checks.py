@@ -73,6 +73,16 @@ async def check_postgres(settings: Settings) -> list[Finding]:
     ]
 
 
+async def check_halts(settings: Settings) -> list[Finding]:
+    """What people have halted; nothing is told to who may not read it."""
+    try:
+        async with open_engine(settings.database_url.get_secret_value()) as engine:
+            halted = await ReadStore(engine).halts()
+    except DBAPIError:
+        return []
+    return [Finding("Outbox", "halts", one.told, one.way_out, stops=False) for one in halted]
+
+
 async def check_audit(settings: Settings) -> list[Finding]:
     """The continuous audit doesn't hold repairs back; nothing is told to who may not read it."""
     try:

@@ -39,11 +39,12 @@ GRANT EXECUTE ON FUNCTION
     TO outbox_worker;
 GRANT SELECT ON outbox.alembic_version, outbox.instance TO outbox_worker;
 
--- Operators may read everything, enqueue by hand, replay, discard, ask for repairs, and prune.
+-- Operators may read everything, enqueue by hand, replay, discard, hold, release, ask for repairs, and prune.
 -- What holds vacuum back is named to them without; since when, only with GRANT pg_read_all_stats.
 GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO outbox_operator;
 GRANT EXECUTE ON FUNCTION
     outbox.replay(uuid, boolean, boolean), outbox.discard(uuid, text),
+    outbox.hold(text, timestamptz, text, text), outbox.release(text, text, text),
     outbox.request_repair(text, boolean), outbox.request_reclaim(text, uuid, jsonb, jsonb),
     outbox.prunable(timestamptz, uuid, integer), outbox.prune(timestamptz, uuid[]),
     outbox.prune_lanes(timestamptz, text, integer),

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from outbox.flow.table import Status
 from outbox.store.blockers import Blocker, blocker
+from outbox.store.halts import Halt, halts
 from outbox.store.sessions import oldest_holder
 
 Row = dict[str, Any]
@@ -23,6 +24,7 @@ _COUNTED = (
     "waiting_retry",
     "holding",
     "parked",
+    "halted",
     "ready",
     "incoming",
     "behind",
@@ -120,11 +122,23 @@ class ReadStore:
             return events, await _rows(connection, _ATTEMPTS, {"intents": list(intents)})
 
     async def head(self, schedule_id: str) -> tuple[Row | None, int]:
-        """What the lane is at, with its store's breaker, and how many stand behind it (10,000 at most)."""
+        """What the lane is at, and how many stand behind it (10,000 at most).
+
+        With the head are its store's breaker, and what a person has halted that it waits for (``halt``).
+        """
         async with self._engine.connect() as connection:
             found = await _rows(connection, _HEAD, {"schedule": schedule_id})
             behind = await connection.scalar(_BEHIND, {"schedule": schedule_id, "bound": COUNTED_MOST})
-            return (found[0] if found else None), int(behind or 0)
+            if not found:
+                return None, int(behind or 0)
+            (head,) = found
+            stopping = [one for one in await halts(connection, schedule_id) if one.stops(head["consumer"])]
+            return head | {"halt": stopping[-1] if stopping else None}, int(behind or 0)
+
+    async def halts(self, schedule_id: str | None = None) -> list[Halt]:
+        """What people keep from going on, stores first; of one schedule: what keeps it, or its stores."""
+        async with self._engine.connect() as connection:
+            return await halts(connection, schedule_id)
 
     async def audit(self) -> Row:
         """Where the continuous audit is, and what its last round found."""
@@ -149,6 +163,7 @@ class ReadStore:
             rates = await _rows(connection, _RATES, {})
             breakers = await _rows(connection, _BREAKERS, {})
             (audit,) = await _rows(connection, _AUDIT, {})
+            halted = await halts(connection)
             holder = await oldest_holder(connection)
             blocked_by = await blocker(connection)
         return {
@@ -157,6 +172,7 @@ class ReadStore:
             "oldest_head": oldest[0]["schedule_id"] if oldest else None,
             "ended_last_minute": {row["type"]: row["count"] for row in rates},
             "breakers": breakers,
+            "halts": [asdict(one) for one in halted],
             "audit": audit,
             "oldest_transaction": None if holder is None else asdict(holder),
             "blocked_by": None if blocked_by is None else asdict(blocked_by),

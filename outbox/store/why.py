@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from outbox.store.blockers import Blocker
+    from outbox.store.halts import Halt
 
 STORES = {"authz": "SpiceDB", "temporal": "Temporal", "both": "SpiceDB or Temporal"}
 _EFFECTS = {
@@ -21,7 +22,12 @@ _EFFECTS = {
 
 def waits_because(head: Mapping[str, Any], behind: int, blocker: "Blocker | None" = None) -> str:
     """Say why a lane's head (a row of ``ReadStore.head``) has not ended yet."""
-    reason = _reason(head)
+    halt: Halt | None = head["halt"]
+    if halt is not None and head["state"] not in {"leased", "parked"}:
+        effect = _EFFECTS[head["event_type"]]
+        reason = f"{halt.told}, then {effect}; to end that: {halt.way_out}"
+    else:
+        reason = _reason(head)
     if blocker is not None:
         # First, as what the row says may be so because nothing could be written since.
         reason = f"{blocker.what} ({blocker.fix}); {reason}"

@@ -24,7 +24,7 @@ from outbox.flow.table import Consumer, Kind, Live
 from outbox.store.engine import async_engine
 from outbox.store.work import Timing, WorkStore
 from tests.simulation.ledger.postgres import MemoryPostgres
-from tests.simulation.ledger.tables import Entry, Intent, Row
+from tests.simulation.ledger.tables import FOREVER, Entry, Intent, Row
 from tests.store.floors import long_look
 
 TIMING = Timing(lease=305.0, step_timeout=105.0, late_write=75.0, verify_again=1005.0)
@@ -35,6 +35,8 @@ _ENDS = {"a--0": "1970-01-01T00:00:00Z", "a--1": "2999-01-01T00:00:00Z"}
 # Stamps that a lost ledger had given; and where the first of them is reclaimed, at first and again.
 _LOST = [UUID(int=number) for number in (1, 2, 3)]
 _RECLAIMS = {"reclaim": _LANES[0], "reclaim elsewhere": _LANES[1]}
+# The first lane is halted for so long; None: until it is released.
+_HALTS_OF = {"held": None, "held for a while": 45.0}
 _PASSES = (10.0,) * 4 + (20.0,) * 4 + (50.0, 140.0, 410.0)
 _SLACK = 4.0
 LOST = Unknown(ErrorCode.CONNECTION_LOST, "lost")
@@ -59,12 +61,13 @@ class Mix:
     """What a sequence is full of.
 
     Attributes:
-        operates: how much of it operators do; of that, how much is pruning.
+        operates: how much of it operators do; of that, how much is halting, and how much of the rest pruning.
         parks: how many of the steps are parked.
         trouble: how many of them fail, or may have.
     """
 
     operates: float = 0.12
+    halts: float = 0.25
     prunes: float = 0.2
     parks: float = 0.05
     trouble: float = 0.7
@@ -74,10 +77,12 @@ _MIXES = (Mix(), Mix(operates=0.3, parks=0.25), Mix(operates=0.3, prunes=0.7, tr
 PARKED, REPLAYED, DISCARDED, CLAIMED, LATE = "parked", "replayed", "discarded", "claimed", "late"
 EARLY, LATE_COMMIT, COMMITTED, PLACED, ONE = "early", "late commit", "committed", "placed", "one"
 SET, CLEAR = Done("token", live=Live.SET), Done("token", live=Live.CLEAR)
+HELD, HELD_FOR_A_WHILE, RELEASED, LATE_END = "held", "held for a while", "released", "late end"
 RECLAIMED = Done(live=Live.RECLAIM)
 # What chance brings about seldom, played before it has its turn: seconds pass, somebody enqueues, a step is
-# claimed and comes out so or is parked, an operator sees to it; or it is claimed, and settled late. In the
-# last two a look takes long, heads are placed without room, early and late ones, and claimed one by one.
+# claimed and comes out so or is parked, an operator sees to it; or it is claimed, and settled late; or its
+# schedule is halted meanwhile. In the last two a look takes long, heads are placed without room, early and
+# late ones, and claimed one by one.
 _SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
     (Kind.CREATE, LOST, 20.0, REFUSED, 20.0, Done("token"), 200.0, Done("token")),
     (Kind.CREATE, LOST, 20.0, PARKED, REPLAYED, 20.0, Done("token"), 200.0, Done("token")),
@@ -89,6 +94,9 @@ _SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
     (Kind.CREATE, Done("token"), LOST, 20.0, SET, Kind.DELETE, 20.0, CLEAR, 200.0, CLEAR, Done("token")),
     ("reclaim", RECLAIMED, "reclaim elsewhere", RECLAIMED, 20.0, Kind.DELETE, CLEAR, Done("token")),
     (Kind.CREATE, Done("token"), SET, "reclaim", LOST, 200.0, RECLAIMED, Kind.DELETE, 200.0, CLEAR),
+    (Kind.CREATE, HELD, Done("token"), RELEASED, 20.0, Done("token"), HELD_FOR_A_WHILE, SET, 50.0, SET),
+    (Kind.CREATE, CLAIMED, HELD, Kind.DELETE, LATE, Done("token"), RELEASED, SET, HELD, RELEASED, CLEAR),
+    (Kind.CREATE, Done("token"), CLAIMED, HELD, Kind.DELETE, Kind.CREATE, LATE_END, CLEAR, RELEASED, CLEAR),
     (EARLY, LATE_COMMIT, 20.0, "long", PLACED, COMMITTED, PLACED, ONE, ONE, ONE),
     (EARLY, LATE_COMMIT, 20.0, "set back", PLACED, COMMITTED, PLACED, ONE, "slept", ONE, ONE),
 )
@@ -98,6 +106,7 @@ _SHIFT = """
     UPDATE outbox.lanes SET hold_until = hold_until - {by}, updated_at = updated_at - {by};
     UPDATE outbox.breakers SET since = since - {by}, probe_at = probe_at - {by};
     UPDATE outbox.budgets SET at = at - {by};
+    UPDATE outbox.halts SET until = until - {by};
     UPDATE outbox.events SET at = at - {by};
     UPDATE outbox.intents SET created_at = created_at - {by};
     SELECT setval(f, greatest(0, pg_sequence_last_value(f) - (extract(epoch FROM {by}) * 1000000)::bigint))
@@ -111,7 +120,7 @@ _SHIFT_OWN = """
 """
 _QUEUE = """
     SELECT intent_id, position, schedule_id, place, state, event_type, consumer, lease_number, attempts,
-           strikes, looking, cause_code, cause_message, error_code, error_message, patience,
+           strikes, looking, halted, cause_code, cause_message, error_code, error_message, patience,
            CASE WHEN due_at = 'infinity' THEN 'infinity'
                 ELSE extract(epoch FROM due_at - clock_timestamp())::float8 END AS due_at,
            extract(epoch FROM deadline - clock_timestamp())::float8 AS deadline,
@@ -128,6 +137,11 @@ _BREAKERS = """
            extract(epoch FROM probe_at - clock_timestamp())::float8 AS probe_at
       FROM outbox.breakers ORDER BY consumer
 """
+_HALTS = """
+    SELECT what, CASE WHEN until = 'infinity' THEN 'infinity'
+                      ELSE extract(epoch FROM until - clock_timestamp())::float8 END AS until
+      FROM outbox.halts ORDER BY what
+"""
 _INTENTS = (
     "SELECT id, position, schedule_id, kind, replays, replay_number FROM outbox.intents ORDER BY position, id"
 )
@@ -136,10 +150,10 @@ _ATTEMPTS = (
     "SELECT intent_id, event_type, lease_number, error_code FROM outbox.attempts ORDER BY intent_id, id"
 )
 _LAST_LOOK = "SELECT pg_sequence_last_value('outbox.last_look') AS at"
-_TABLES = (_QUEUE, _LANE_ROWS, _BREAKERS, _INTENTS, _EVENTS, _ATTEMPTS)
+_TABLES = (_QUEUE, _LANE_ROWS, _BREAKERS, _HALTS, _INTENTS, _EVENTS, _ATTEMPTS)
 _EMPTY = """
     TRUNCATE outbox.intents, outbox.events, outbox.attempts, outbox.queue, outbox.lanes, outbox.breakers,
-             outbox.budgets RESTART IDENTITY;
+             outbox.budgets, outbox.halts RESTART IDENTITY;
     SELECT setval('outbox.last_look', 0), setval('outbox.next_look', 0), setval('outbox.placed_due', 0);
 """
 # Why claims look where they do: the last look from the start took long, just now or some time ago. Or it was
@@ -212,6 +226,10 @@ class Pair:
             self._pass(act)
         elif isinstance(act, Kind):
             self._enqueue_all([_entry(_LANES[0], act)])
+        elif isinstance(act, str) and act in _HALTS_OF:
+            self._hold(_LANES[0], _HALTS_OF[act])
+        elif act == RELEASED:
+            self._release(_LANES[0])
         elif isinstance(act, str) and act in _RECLAIMS:
             self._reclaim(_RECLAIMS[act], _LOST[0])
         elif isinstance(act, str) and act != PARKED:
@@ -236,8 +254,9 @@ class Pair:
                 await self._claim_all({Consumer.TEMPORAL: 1})
             case "one":
                 await self._claim_all({Consumer.AUTHZ: 1})
-            case "late":
-                await self._settle_all([_settled(self._leased[0], Done("token"))])
+            case "late" | "late end":
+                outcome = Done("token") if act == LATE else SET
+                await self._settle_all([_settled(self._leased[-1], outcome)])
             case "replayed":
                 self._replay(max(self.memory.intents), forced=False)
             case "discarded":
@@ -341,7 +360,10 @@ class Pair:
         due = [
             row.due_at
             for row in self.memory.queue.values()
-            if row.place == "head" and row.consumer is consumer and row.due_at <= self._now()
+            if row.place == "head"
+            and row.consumer is consumer
+            and row.due_at <= self._now()
+            and not row.halted
         ]
         room = min(most, 1 if consumer in self.memory.breakers else most, int(RATES.get(consumer, most)))
         return len(due) > room and len(set(due)) < len(due)
@@ -382,7 +404,13 @@ class Pair:
 
     def _operate(self) -> None:
         intents = sorted(self.memory.intents)
-        if self._dice.random() < self._mix.prunes:
+        if self._dice.random() < self._mix.halts:
+            what = self._dice.choice([*_LANES, "authz", "temporal"])
+            if what in self.memory.halts and self._dice.random() < 0.8:
+                self._release(what)
+            else:
+                self._hold(what, self._dice.choice([None, 45.0, 145.0]))
+        elif self._dice.random() < self._mix.prunes:
             self._prune([intent for intent in intents if self._dice.random() < 0.7])
         elif self._dice.random() < 0.25:
             lane = self._dice.choice(_LANES)
@@ -403,6 +431,20 @@ class Pair:
             "SELECT outbox.request_reclaim(%s, %s, %s, %s)", lane, stamp, Jsonb(definition), Jsonb(creator)
         )
         self.memory.request_reclaim(lane, stamp, definition, creator)
+
+    def _hold(self, what: str, seconds: float | None) -> None:
+        self.did.append(f"hold {what} for {seconds} s")
+        statement = """
+            SELECT action FROM outbox.hold(%s, clock_timestamp() + make_interval(secs => %s), 'alice', 'why')
+        """
+        told = self._call(statement, what, seconds)[0]["action"]
+        until = FOREVER if seconds is None else self._now() + seconds
+        _equal("held", told, self.memory.hold(what, until=until))
+
+    def _release(self, what: str) -> None:
+        self.did.append(f"release {what}")
+        told = self._call("SELECT action FROM outbox.release(%s, 'alice', 'why')", what)[0]["action"]
+        _equal("released", told, self.memory.release(what))
 
     def _prune(self, intents: list[UUID]) -> None:
         age = self._dice.choice([15.0, 205.0, 2005.0])
@@ -469,7 +511,7 @@ class Pair:
         rows = sorted(memory.queue.values(), key=lambda row: row.position)
         with self._sql.pipeline():
             cursors = [self._sql.execute(one.encode()) for one in _TABLES]
-        queue, lane_rows, breaker_rows, intent_rows, event_rows, attempt_rows = (
+        queue, lane_rows, breaker_rows, halt_rows, intent_rows, event_rows, attempt_rows = (
             cursor.fetchall() for cursor in cursors
         )
         _equal("queue", queue, [_row(row, now) for row in rows])
@@ -492,6 +534,8 @@ class Pair:
             for consumer, one in sorted(memory.breakers.items())
         ]
         _equal("breakers", breaker_rows, breakers)
+        halts = [{"what": what, "until": _offset(until, now)} for what, until in sorted(memory.halts.items())]
+        _equal("halts", halt_rows, halts)
         intents = [
             {
                 "id": one.id,
@@ -599,6 +643,7 @@ def _row(row: Row, now: float) -> dict[str, Any]:
         "attempts": row.attempts,
         "strikes": row.strikes,
         "looking": row.looking,
+        "halted": row.halted,
         "cause_code": row.cause_code,
         "cause_message": row.cause_message,
         "error_code": row.error_code,

@@ -198,6 +198,32 @@ async def operate(world: World) -> None:
             attend(world, discards=0.3, replays_failed=0.3)
 
 
+async def halt(world: World) -> None:
+    """In some seeds, stores and schedules are halted and released again, or for a while."""
+    if not world.halting:
+        return
+    dice = random.Random(world.seed)
+    targets = ["authz", "temporal", *sorted(world.grounds)]
+    while world.loop.time() < BUSY_SECONDS:
+        await asyncio.sleep(dice.expovariate(0.4))
+        what = dice.choice(targets)
+        if what in world.postgres.halts:
+            _release(world, what)
+            continue
+        until = world.loop.time() + dice.uniform(1.0, 10.0) if dice.random() < 0.5 else float("inf")
+        if world.postgres.hold(what, until=until) == "held":
+            world.record(f"an operator halts {what} until {until:.3f}")
+            world.halted[what] = until
+    for what in list(world.postgres.halts):
+        _release(world, what)
+
+
+def _release(world: World, what: str) -> None:
+    world.record(f"an operator releases {what}")
+    world.halted.pop(what, None)
+    world.postgres.release(what)
+
+
 async def reclaim(world: World) -> None:
     """Mostly, what carries a stamp that nobody knows is taken for a lost ledger's, whole or not."""
     stamped = [(name, ground.stamp) for name, ground in sorted(world.grounds.items()) if ground.stamp]

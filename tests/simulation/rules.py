@@ -11,7 +11,7 @@ from consumers.authz.names import ENDED, INTENT, OWNER, REGISTERED_BY, SCHEDULE
 from consumers.temporal.request import stamp_in
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
-from outbox.flow.table import TERMINALS, EventType, Kind, Status
+from outbox.flow.table import TERMINALS, Consumer, EventType, Kind, Status
 from outbox.testing.checker import check
 from outbox.testing.records import Event, Intent, Ledger, Pending, Scheduled, Stores
 from tests.simulation.ledger.tables import Row
@@ -47,8 +47,14 @@ class LeaseRules:
         self._worker = worker
 
     def claimed(self, leased: Sequence[Dispatch]) -> None:
-        """Lease numbers only grow."""
+        """Lease numbers only grow, and nothing that a person halted is begun."""
+        now = self._world.loop.time()
+        halted = {what for what, until in self._world.halted.items() if until > now}
+        if {Consumer.AUTHZ, Consumer.TEMPORAL} & halted:
+            halted.add(Consumer.BOTH)
         for one in leased:
+            if halted & {one.schedule_id, one.consumer}:
+                self._world.violate(f"{one.event_type.value} of {one.schedule_id} was begun though halted")
             if one.lease_number <= self._world.leases.get(one.intent_id, 0):
                 self._world.violate(f"{one.intent_id} was leased as number {one.lease_number} again")
             self._world.leases[one.intent_id] = one.lease_number

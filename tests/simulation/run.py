@@ -61,6 +61,7 @@ async def _work(world: World, workers: actors.Workers) -> None:
     await asyncio.gather(
         actors.produce(world),
         actors.operate(world),
+        actors.halt(world),
         actors.reclaim(world),
         actors.grant(world),
         actors.meddle(world),

@@ -53,6 +53,7 @@ class World:
         defective: now and then the handling of a step raises; its worker has to end.
         tampered: strangers undo and redo what the outbox made, which a repair has to mend.
         beyond_bound: calls may arrive beyond the late-write bound, which no rule but the repairs' covers.
+        halting: operators halt stores and schedules now and then; halted: until when.
         grounds: of each lane, what stood there before.
         grants: what others added to live schedules, as long as it has to stand.
         enqueued_at: and committed_at: when producers did so, for the order of lanes.
@@ -72,6 +73,7 @@ class World:
     beyond_bound: bool
     tampered: bool
     defective: bool
+    halting: bool
     postgres: MemoryPostgres
     spicedb: MemorySpiceDB
     temporal: MemoryTemporal
@@ -84,6 +86,7 @@ class World:
     leases: dict[UUID, int] = field(default_factory=dict)
     taken: dict[tuple[str, UUID], tuple[int, float]] = field(default_factory=dict)
     meddling: bool = False
+    halted: dict[str, float] = field(default_factory=dict)
     asked: dict[str, Kind] = field(default_factory=dict)
     before: Stores | None = None
     log: dict[int, Event] = field(default_factory=dict)
@@ -118,6 +121,7 @@ def make(seed: int, loop: SimulatedLoop, *, traced: bool) -> World:
         tampered=dice.random() < 0.3,
         # Not from the dice: the other seeds stay as they are.
         defective=seed % 5 == 0,
+        halting=seed % 4 == 1,
         postgres=MemoryPostgres(TIMING, loop.time, random.Random(seed)),
         spicedb=MemorySpiceDB(),
         temporal=MemoryTemporal(),

@@ -1,7 +1,7 @@
 """What a look from the start leaves behind that took long, for tests that can't make one last."""
 
 _FIRST_DUE = """(SELECT (extract(epoch FROM min(h.due_at)) * 1000000)::bigint FROM outbox.queue h
-                  WHERE h.consumer = '{}' AND h.state NOT IN ('queued', 'parked'))"""
+                  WHERE h.consumer = '{}' AND h.state NOT IN ('queued', 'parked') AND NOT h.halted)"""
 
 
 def long_look(*, ago: float = 0.0, lasts: float = 60.0, incoming: str = "0", above_all: bool = False) -> str:

@@ -116,6 +116,21 @@ async def test_what_a_step_reads(
     assert (await reads(engine) - begun) / done < READS_OF_A_STEP
 
 
+async def test_a_step_reads_no_more_where_many_schedules_are_halted(
+    database: str, engine: AsyncEngine, agent: str, query: Query
+) -> None:
+    store = WorkStore(engine, TIMING)
+    await enqueue(database, f"{agent}-halted", INTENTS, lanes=INTENTS)
+    await query(
+        "INSERT INTO outbox.halts (what, who, why) SELECT schedule_id, 'alice', 'upgrade' FROM outbox.queue"
+    )
+    assert await store.claim(CREDIT) == []
+    await enqueue(database, agent, INTENTS, lanes=INTENTS)
+    begun = await reads(engine)
+    assert await drain(lambda: store.claim(CREDIT), store) == 2 * INTENTS
+    assert (await reads(engine) - begun) / (2 * INTENTS) < READS_OF_A_STEP
+
+
 @pytest.mark.parametrize("before", ["new", "empty"])
 async def test_what_publishing_an_event_reads(
     database: str, engine: AsyncEngine, agent: str, query: Query, before: str

@@ -16,6 +16,7 @@ class Claiming(Tables):
     def claim(self, limits: Mapping[Consumer, int], deadline: float) -> list[Dispatch]:
         """Lease due heads; ``deadline`` is the worker's own, taken before it called."""
         moment = self._clock()
+        self._end_halts(moment)
         rooms = self._rooms(limits, moment)
         if Consumer.BOTH in limits:
             for row in self.queue.values():
@@ -34,10 +35,22 @@ class Claiming(Tables):
                 self.budgets[row.consumer] = (tokens - 1, at)
         return [self._dispatch(row, deadline) for row in claimed]
 
+    def _end_halts(self, moment: float) -> None:
+        for over in [what for what, until in self.halts.items() if until <= moment]:
+            del self.halts[over]
+            self._mark_head(over, halted=False, moment=moment)
+
+    def _mark_head(self, schedule_id: str, *, halted: bool, moment: float) -> None:
+        for row in self.queue.values():
+            if row.schedule_id == schedule_id and row.place == "head" and row.halted != halted:
+                row.halted = halted
+                row.due_at = row.due_at if halted else max(row.due_at, moment)
+
     def _rooms(self, limits: Mapping[Consumer, int], moment: float) -> dict[Consumer, int]:
-        """How many steps may go out: by credit, breaker and rate."""
+        """How many steps may go out: by credit, halt, breaker and rate."""
         rooms = {}
-        for consumer, room in limits.items():
+        for consumer, credit in limits.items():
+            room = 0 if self.is_halted(consumer) else credit
             breaker = self.breakers.get(consumer)
             probes = 0 if breaker and breaker.probe_at > moment else 1
             rooms[consumer] = min(room, probes) if breaker else room
@@ -50,7 +63,11 @@ class Claiming(Tables):
         return rooms
 
     def _due_heads(self, rooms: dict[Consumer, int], moment: float) -> list[Row]:
-        heads = [row for row in self.queue.values() if row.place == "head" and row.due_at <= moment]
+        heads = [
+            row
+            for row in self.queue.values()
+            if row.place == "head" and not row.halted and row.due_at <= moment
+        ]
         claimed = []
         for row in sorted(heads, key=lambda row: row.due_at):
             if rooms.get(row.consumer, 0) > 0:
@@ -89,8 +106,10 @@ class Claiming(Tables):
                 continue
             busy.add(row.schedule_id)
             row.place = "head"
+            row.halted = row.schedule_id in self.halts
             hold_until = self._hold_until(row.schedule_id)
-            if (hold_until is None or hold_until <= moment) and rooms.get(row.consumer, 0) > 0:
+            goes = not row.halted and (hold_until is None or hold_until <= moment)
+            if goes and rooms.get(row.consumer, 0) > 0:
                 rooms[row.consumer] -= 1
                 self._lease(row, moment)
                 claimed.append(row)

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from outbox.errors import ErrorCode
-from outbox.flow.table import TERMINALS, EventType, Kind, Status
+from outbox.flow.table import TERMINALS, Consumer, EventType, Kind, Status
 from tests.simulation.ledger.settling import Settling
 from tests.simulation.ledger.tables import FOREVER, Event, Intent, Row, latest
 
@@ -87,6 +87,26 @@ class MemoryPostgres(Settling):
         row.cause_code, row.cause_message = ErrorCode.DISCARDED, why
         self._rearm(row)
         return "discarding"
+
+    def hold(self, what: str, *, until: float = FOREVER) -> str:
+        """Halt a store or a schedule."""
+        if what not in set(Consumer) and not self.lane(what):
+            return "refused"
+        moment = self._clock()
+        self._end_halts(moment)
+        if what in self.halts:
+            return "refused"
+        self.halts[what] = until
+        self._mark_head(what, halted=True, moment=moment)
+        return "held"
+
+    def release(self, what: str) -> str:
+        """Let a store or a schedule go on."""
+        if self.halts.pop(what, None) is None:
+            return "refused"
+        self._mark_head(what, halted=False, moment=self._clock())
+        self.on_work()
+        return "released"
 
     def request_repair(self, schedule_id: str, *, adopting: bool = False) -> UUID:
         """Ask for a lane to be brought to what its live stamp says, or for a legacy to become it."""

@@ -133,6 +133,7 @@ class Settling(Claiming):
     def _promote(self, row: Row, hold_until: float | None, lane: Lane | None, moment: float) -> None:
         hold_until = latest_or_none(hold_until, lane.hold_until if lane else None)
         row.place = "head"
+        row.halted = row.schedule_id in self.halts
         row.state = "holding" if hold_until is not None and hold_until > moment else "ready"
         row.due_at = latest(moment, hold_until)
 

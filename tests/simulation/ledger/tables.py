@@ -75,6 +75,7 @@ class Row:
     error_message: str | None = None
     failing_since: float | None = None
     patience: float = 0.0
+    halted: bool = False
 
     @property
     def consumer(self) -> Consumer:
@@ -139,6 +140,7 @@ class Tables:
         self.queue: dict[UUID, Row] = {}
         self.lanes: dict[str, Lane] = {}
         self.breakers: dict[Consumer, Breaker] = {}
+        self.halts: dict[str, float] = {}  # until when; a consumer's or a schedule's
         self.budgets: dict[Consumer, tuple[float, float]] = {}
         # When the head is due that was lifted last. Nothing is, unless a comparison with the SQL asks for it.
         self.placed_due = -FOREVER
@@ -228,11 +230,19 @@ class Tables:
         """Whether anything is left that goes on without a person."""
         moment = self._clock()
         return any(
-            row.place == "incoming"
-            or (row.place == "head" and row.state != "parked")
-            or (repairs and row.place == "deferred" and row.due_at <= moment)
+            not self.is_halted(row.consumer)
+            and (
+                row.place == "incoming"
+                or (row.place == "head" and row.state != "parked" and not row.halted)
+                or (repairs and row.place == "deferred" and row.due_at <= moment)
+            )
             for row in self.queue.values()
         )
+
+    def is_halted(self, consumer: Consumer) -> bool:
+        """Whether a person keeps the consumer's store from being used; a repair needs both."""
+        stores = {Consumer.AUTHZ, Consumer.TEMPORAL} if consumer is Consumer.BOTH else {consumer}
+        return not stores.isdisjoint(self.halts)
 
     def status(self, intent: UUID) -> Status:
         """Where an intent stands."""
