@@ -1,7 +1,8 @@
-"""What commands print, as real processes: into pipes, and to terminals of every width."""
+"""What commands print, as real processes: into pipes and files, and to terminals of every width."""
 
 import asyncio
 import json
+import multiprocessing
 import os
 import pty
 import re
@@ -9,9 +10,11 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import ioctl
 from pathlib import Path
@@ -21,9 +24,13 @@ import pytest
 
 from consumers.authz.client import AuthzClient, Tuple
 from consumers.calls import Call
+from outbox.cli.main import main
 from outbox.stack import StackInfo
 
 OUTBOX = (sys.executable, "-m", "outbox")
+# Most of a process's time is its imports: these are forked from one that has made them.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([f"outbox.cli.{name}" for name in ("look", "operate", "setup", "audit")])
 NAME = "a-schedule-whose-name-is-as-long-as-names-may-be-which-is-a-lot"
 WIDTHS = [60, 80, 140, None]
 """Columns of a terminal; None: a pipe."""
@@ -214,23 +221,48 @@ def test_ctrl_c_while_waiting_for_an_outcome_is_one_line_and_130(ledger: Ledger)
 
 
 def printed(command: Sequence[str], ledger: Ledger, width: int | None, **changes: str) -> list[str]:
-    """The lines that a command writes, to a terminal so wide or into a pipe, without colours."""
+    """The lines that a command writes, to a terminal so wide or to what is none, without colours."""
     environment = {**ledger.environment, "TERM": "xterm", **changes}
-    if width is not None:
-        written = on_a_terminal((*OUTBOX, *command), environment, width, errors=subprocess.DEVNULL)
-    else:
-        ran = subprocess.run(
-            [*OUTBOX, *command], env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        written = ran.stdout
+    with tempfile.NamedTemporaryFile() as file:
+
+        def run(path: str) -> None:
+            process = FORKS.Process(target=_run, args=(command, environment, path))
+            process.start()
+            process.join(60)
+
+        if width is None:
+            run(file.name)
+            written = file.read().decode()
+        else:
+            with terminal(width) as (theirs, shown):
+                run(os.ttyname(theirs))
+            written = shown.decode().replace("\r\n", "\n")
     assert "…" not in written
     return re.sub(r"\x1b\[[\d;]*m", "", written).splitlines()
 
 
-def on_a_terminal(
-    command: Sequence[str], environment: dict[str, str], width: int, *, errors: int | None = None
-) -> str:
-    """What a command writes to a terminal of its own, by default its stderr, too."""
+def _run(command: Sequence[str], environment: dict[str, str], path: str) -> None:
+    """Run a command in this process, with stdout led to a path and stderr to nowhere."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.dup2(os.open(path, os.O_WRONLY | os.O_NOCTTY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.argv = ["outbox", *command]
+    main()
+
+
+def on_a_terminal(command: Sequence[str], environment: dict[str, str], width: int) -> str:
+    """What a command writes to a terminal of its own."""
+    with terminal(width) as (theirs, shown):
+        subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, check=False
+        )
+    return shown.decode().replace("\r\n", "\n")
+
+
+@contextmanager
+def terminal(width: int) -> Iterator[tuple[int, bytearray]]:
+    """A terminal so wide, and what has been written to it when the context is left."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     shown = bytearray()
@@ -244,16 +276,10 @@ def on_a_terminal(
             return
 
     reader = threading.Thread(target=read)
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs if errors is None else errors,
-    ) as process:
+    reader.start()
+    try:
+        yield theirs, shown
+    finally:
         os.close(theirs)
-        reader.start()
-        process.wait(60)
-    reader.join(60)
-    os.close(ours)
-    return shown.decode().replace("\r\n", "\n")
+        reader.join(60)
+        os.close(ours)

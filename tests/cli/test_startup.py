@@ -1,7 +1,6 @@
 """A command loads what it uses and nothing else, so that help, version and completion answer at once."""
 
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -18,24 +17,41 @@ from outbox.cli.running import Code
 CLIENTS = {"temporalio", "authzed", "grpc", "kafka"}
 DATABASE = {"sqlalchemy", "psycopg", "alembic"}
 HEAVY = CLIENTS | DATABASE | {"pydantic_settings", "structlog", "psutil"}
-NAMES_LOADED = (
-    "import sys\nfrom outbox.cli.main import main\n"
-    "sys.argv = ['outbox', *sys.argv[1:]]\n"
-    "try:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)\n"
-)
+# Runs one command after another, and says after each what has been loaded by then.
+NAMES_LOADED = """
+import os, sys
+from outbox.cli.main import main
+for line in sys.stdin.read().splitlines():
+    arguments, environment = eval(line)
+    os.environ.update(environment)
+    sys.argv = ["outbox", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+    print("loaded", *sys.modules, file=sys.stderr)
+"""
 
 
 def loaded(*arguments: str, **environment: str) -> set[str]:
     """The top-level modules that a command has loaded when it ends."""
+    (names,) = loaded_after_each((arguments, environment))
+    return names
+
+
+def loaded_after_each(*commands: tuple[tuple[str, ...], dict[str, str]]) -> list[set[str]]:
+    """The top-level modules that have been loaded when each of these commands ends, in one process."""
     ran = subprocess.run(
-        [sys.executable, "-c", NAMES_LOADED, *arguments],
-        env={**os.environ, **environment},
+        [sys.executable, "-c", NAMES_LOADED],
+        input="\n".join(map(repr, commands)),
         capture_output=True,
         text=True,
         timeout=60,
-        check=False,
+        check=True,
     )
-    return {name.partition(".")[0] for name in ran.stderr.splitlines()[-1].split()}
+    lines = [line.split() for line in ran.stderr.splitlines() if line.startswith("loaded ")]
+    assert len(lines) == len(commands)
+    return [{name.partition(".")[0] for name in names} for _, *names in lines]
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
@@ -43,15 +59,19 @@ def test_what_needs_no_command_loads_none(arguments: tuple[str, ...]) -> None:
     assert loaded(*arguments) & (HEAVY | {"pydantic", "asyncio"}) == set()
 
 
-@pytest.mark.parametrize("words", ["in", *(f"{name} --" for name in COMMANDS)])
-def test_completing_a_command_or_its_options_runs_and_loads_none(words: str) -> None:
-    asked = {"_OUTBOX_COMPLETE": "complete_bash", "COMP_WORDS": f"outbox {words}"}
-    assert loaded(**asked, COMP_CWORD=str(len(words.split()))) & HEAVY == set()
+def test_completing_a_command_or_its_options_runs_and_loads_none() -> None:
+    asked = [
+        ((), {"_OUTBOX_COMPLETE": "complete_bash", "COMP_WORDS": f"outbox {words}", "COMP_CWORD": str(place)})
+        for words, place in [("in", 1), *((f"{name} --", 2) for name in COMMANDS)]
+    ]
+    for (_, environment), names in zip(asked, loaded_after_each(*asked), strict=True):
+        assert names & HEAVY == set(), environment["COMP_WORDS"]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_a_command_loads_nothing_that_it_would_run(name: str) -> None:
-    assert loaded(name, "--help") & HEAVY == set()
+def test_the_help_of_a_command_loads_nothing_that_it_would_run() -> None:
+    asked: list[tuple[tuple[str, ...], dict[str, str]]] = [((name, "--help"), {}) for name in COMMANDS]
+    for name, names in zip(COMMANDS, loaded_after_each(*asked), strict=True):
+        assert names & HEAVY == set(), name
 
 
 @pytest.mark.parametrize("name", [None, *COMMANDS])
