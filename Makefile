@@ -17,7 +17,7 @@ help:
 	@echo "make chaos  a long campaign of troubles on the real servers   (ARGS='--seed 7 --intents 500')"
 	@echo "make lint   formatting, lint, types, import directions, secrets"
 	@echo "make fix    format, and mend what can be mended"
-	@echo "make docs   write docs/settings.md anew from the code"
+	@echo "make docs   write docs/settings.md and docs/metrics.md anew from the code"
 	@echo "make bench  measure beside plain clients and other queues, half an hour  (ROWS='P1 P3' ARGS='--scale quick')"
 	@echo "make clean  remove the environment and the embedded stack's data"
 
@@ -88,6 +88,7 @@ bench: $(READY) $(PEERS)
 
 docs: $(READY)
 	$(BIN)/python -m outbox.cli.settings_page > docs/settings.md
+	$(BIN)/python -m outbox.cli.metrics_page > docs/metrics.md
 
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down

@@ -39,6 +39,7 @@ DROP FUNCTION outbox.awaited_result(uuid), outbox.intent_result(uuid);
 DROP FUNCTION outbox.somebody_waits(timestamptz), outbox.tell(text);
 DROP SEQUENCE outbox.awaited_until;
 DROP FUNCTION outbox.behind(text, integer), outbox.front(text);
+DROP FUNCTION outbox.gauges(integer), outbox.oldest_unparked(integer), outbox.requested_at(uuid);
 DROP FUNCTION outbox.depths(integer), outbox.in_need(text), outbox.newest(text, timestamptz, integer);
 DROP FUNCTION outbox.first_id(timestamptz);
 DROP VIEW outbox.intent_status, outbox.turn_to_claim, outbox.turn_to_publish;

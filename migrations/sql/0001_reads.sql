@@ -126,10 +126,35 @@ BEGIN ATOMIC
                            LIMIT bound) AS counted;
 END;
 
+-- When an intent was requested, in seconds since 1970, as its id tells: `outbox.uuid7` begins with that.
+CREATE FUNCTION outbox.requested_at(intent uuid) RETURNS float8 LANGUAGE sql IMMUTABLE
+RETURN ('x' || left(replace(intent::text, '-', ''), 12))::bit(48)::bigint / 1000.0;
+
+-- When the oldest head that waits for no person (it is neither parked nor halted), or what is still incoming, was
+-- requested, in seconds since 1970. Where a store has more heads than the bound, it is the oldest of those that have been due for longest.
+CREATE FUNCTION outbox.oldest_unparked(bound integer) RETURNS float8
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+BEGIN
+    RETURN (SELECT least(
+        (SELECT outbox.requested_at(q.intent_id) FROM outbox.queue q
+          WHERE q.place = 'incoming' ORDER BY q.position LIMIT 1),
+        (SELECT min(outbox.requested_at(h.intent_id))
+           FROM unnest(ARRAY['authz', 'temporal', 'both']) AS c (consumer)
+          CROSS JOIN LATERAL (
+            SELECT q.intent_id FROM outbox.queue q
+             WHERE q.state NOT IN ('queued', 'parked') AND NOT q.halted AND q.consumer = c.consumer
+             ORDER BY q.due_at LIMIT bound) AS h)));
+END;
+$$;
+
 -- How much is where: counted up to a bound, and estimated beyond it, so that it costs the same at a million waiting.
--- of: a place, a state of heads, halted heads of any state, or the events that are still to be published. counted: not more than the bound.
+-- of: a place, a state of heads (of a consumer), halted heads of any state, or the events that are still to be
+-- published. counted: not more than the bound.
 -- about: what Postgres last knew of the index that holds them (-1: nothing yet).
-CREATE FUNCTION outbox.depths(bound integer) RETURNS TABLE (of text, counted bigint, capped boolean, about float8)
+CREATE FUNCTION outbox.depths(bound integer)
+RETURNS TABLE (of text, consumer text, counted bigint, capped boolean, about float8)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
@@ -152,12 +177,12 @@ BEGIN
         SELECT coalesce(bool_or(g.n > bound), false) AS capped, coalesce(sum(g.n), 0) AS seen
           FROM (SELECT count(*) AS n FROM heads h GROUP BY h.consumer, h.due) AS g
     )
-    SELECT h.state, count(*), w.capped,
+    SELECT h.state, h.consumer, count(*), w.capped,
            count(*) * greatest(1, (SELECT c.reltuples FROM pg_class c
                                     WHERE c.oid = 'outbox.queue_due'::regclass) / greatest(w.seen, 1))::float8
-      FROM heads h CROSS JOIN whole w GROUP BY h.state, w.capped, w.seen
+      FROM heads h CROSS JOIN whole w GROUP BY h.state, h.consumer, w.capped, w.seen
     UNION ALL
-    SELECT o.of, o.n, o.n > bound, (SELECT c.reltuples::float8 FROM pg_class c WHERE c.oid = o.index)
+    SELECT o.of, NULL, o.n, o.n > bound, (SELECT c.reltuples::float8 FROM pg_class c WHERE c.oid = o.index)
       FROM (VALUES
         ('incoming',
          (SELECT count(*) FROM (SELECT FROM outbox.queue q WHERE q.place = 'incoming' LIMIT bound + 1) AS x),

@@ -85,6 +85,7 @@ CREATE TABLE outbox.attempts (
     CONSTRAINT attempts_action CHECK (action IN ('retry', 'hold', 'park'))
 );
 CREATE INDEX attempts_intent ON outbox.attempts (intent_id, id);
+CREATE INDEX attempts_lease_expired ON outbox.attempts (consumer) WHERE error_code = 'lease_expired';
 
 -- One row per intent that has not ended.
 --   incoming: written by a producer, not yet seen by a claim
@@ -125,6 +126,9 @@ CREATE INDEX queue_dispatched ON outbox.queue (consumer, due_at) WHERE state = '
 CREATE INDEX queue_incoming ON outbox.queue (position) WHERE place = 'incoming';
 CREATE INDEX queue_behind ON outbox.queue (schedule_id, position) WHERE place = 'behind';
 CREATE INDEX queue_parked ON outbox.queue (intent_id) WHERE state = 'parked';
+-- Whose owners still have access.
+CREATE INDEX queue_deletes ON outbox.queue (intent_id)
+    WHERE event_type IN ('schedule.delete.requested', 'schedule.unscheduled');
 CREATE INDEX queue_deferred ON outbox.queue (due_at) WHERE place = 'deferred';
 
 CREATE TABLE outbox.lanes (

@@ -32,6 +32,7 @@ PARTS = (
     "retention",
     "auditing",
     "continuous_audit",
+    "watching",
 )
 
 

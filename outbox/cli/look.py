@@ -125,6 +125,12 @@ async def status(
         float | None,
         typer.Option("--max-age", min=0, help="Exit 1 if the oldest head is older, in seconds."),
     ] = None,
+    ignore_parked: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-parked", help="Leave what waits for a person (parked, halted) out of --max-age."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show how much waits and where, the oldest head, what ended lately, and which stores are down."""
@@ -133,7 +139,7 @@ async def status(
         depths = await ledger.ReadStore(engine).depths()
         if settings.wire.value == "kafka":
             depths["kafka"] = await compose.kafka.group_state(settings, await ledger.instance(engine))
-    age = depths["oldest_head_age_seconds"]
+    age = depths["oldest_unparked_head_age_seconds" if ignore_parked else "oldest_head_age_seconds"]
     too_old = max_age is not None and age is not None and age > max_age
     if as_json:
         print_json(depths)
@@ -149,6 +155,8 @@ def _print_status(depths: dict[str, Any]) -> None:
         out.print(f"{name.replace('_', ' '):13}  {about}{depths[name]}")
     if depths["oldest_head"]:
         out.print(f"oldest head: {depths['oldest_head']}, {depths['oldest_head_age_seconds']:.1f} s")
+    if depths["parked"] and depths["oldest_unparked_head_age_seconds"] is not None:
+        out.print(f"oldest that waits for no person: {depths['oldest_unparked_head_age_seconds']:.1f} s")
     holder = depths["oldest_transaction"]
     if holder and (holder["seconds"] is None or holder["seconds"] >= _NAMED_AFTER_SECONDS):
         found = ledger.Holder(**holder)

@@ -24,11 +24,14 @@ from outbox.store.engine import open_engine
 from outbox.store.instance import instance
 from outbox.store.notifier import Notifier
 from outbox.store.relay import Flow, RelayStore
+from outbox.store.watching import Figures
 from outbox.store.work import WorkStore
 from outbox.supervision import keep_running
+from outbox.telemetry.catalogue import KAFKA_LAG
 
 _HOUR_MS = 3_600_000
 _BATCH = 500
+_LAG_SECONDS = 15.0
 
 
 def topic_plans(settings: Settings) -> list[admin.TopicPlan]:
@@ -60,6 +63,7 @@ def create_topics(settings: Settings) -> list[str]:
 @asynccontextmanager
 async def open_relay(settings: Settings, *, watch: Watch | None = None) -> AsyncIterator[Relay]:
     """A relay, with its connections."""
+    watch = watch or Unwatched()
     cluster = Cluster.of(settings)
     url = settings.database_url.get_secret_value()
     async with (
@@ -67,8 +71,9 @@ async def open_relay(settings: Settings, *, watch: Watch | None = None) -> Async
         Notifier(settings.session_url) as notifier,
         Producer(cluster.options) as producer,
     ):
-        show_notifier(watch or Unwatched(), notifier)
+        show_notifier(watch, notifier)
         store = RelayStore(engine, flow(settings), settings.rates)
+        watch.ask("Kafka", [KAFKA_LAG], lambda: _lags(settings), seconds=_LAG_SECONDS)
         yield Relay(
             store, producer, notifier, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds
         )
@@ -130,6 +135,16 @@ async def group_state(settings: Settings, outbox: UUID) -> dict[str, Any]:
     except admin.KafkaAway as error:
         return {"group": group, "error": str(error)}
     return {"group": group, "topics": [asdict(one) for one in lags]}
+
+
+async def _lags(settings: Settings) -> Figures:
+    """How far the workers are behind on each topic, as a metric."""
+    # Not the relay's engine: that belongs to its event loop, and this runs on another.
+    async with open_engine(settings.database_url.get_secret_value(), bounded=True) as engine:
+        state = await group_state(settings, await instance(engine))
+    if "error" in state:
+        raise StoreUnusable(f"Kafka: {state['error']}", reachable=False)
+    return {KAFKA_LAG.name: [((topic["topic"],), topic["lag"]) for topic in state["topics"]]}
 
 
 async def topic_problems(settings: Settings) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """How a process is watched, by the settings and the standard OTEL_* variables; and what is told of it."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -12,6 +12,7 @@ from outbox.flow.table import Consumer
 from outbox.pulse import Pulse
 from outbox.settings import Settings
 from outbox.store.notifier import Notifier
+from outbox.store.watching import Figures
 from outbox.telemetry import catalogue
 from outbox.telemetry.asked import exporter_names
 from outbox.telemetry.catalogue import Metric, Reading
@@ -40,6 +41,17 @@ class Watch(Protocol):
         """Have a metric read so, whenever somebody collects."""
         ...
 
+    def ask(
+        self,
+        name: str,
+        metrics: Iterable[Metric],
+        figures: Callable[[], Coroutine[Any, Any, Figures]],
+        *,
+        seconds: float,
+    ) -> None:
+        """Have metrics read so together, at most every so many seconds; the name is for the log."""
+        ...
+
     def serving(
         self, pulses: Mapping[str, Pulse], host: str, port: int | None
     ) -> AbstractAsyncContextManager[None]:
@@ -54,6 +66,16 @@ class Unwatched:
 
     def read(self, metric: Metric, reading: Callable[[], Reading]) -> None:
         """Read nothing."""
+
+    def ask(
+        self,
+        name: str,
+        metrics: Iterable[Metric],
+        figures: Callable[[], Coroutine[Any, Any, Figures]],
+        *,
+        seconds: float,
+    ) -> None:
+        """Ask nobody."""
 
     def serving(
         self, pulses: Mapping[str, Pulse], host: str, port: int | None

@@ -25,6 +25,8 @@ GRANT EXECUTE ON FUNCTION
     outbox.settle(jsonb, double precision, double precision, boolean)
     TO outbox_worker;
 GRANT EXECUTE ON FUNCTION outbox.standing(text, text), outbox.pending(boolean) TO outbox_worker;
+-- Any process may show the whole outbox in figures.
+GRANT EXECUTE ON FUNCTION outbox.gauges(integer) TO outbox_worker, outbox_operator;
 -- They audit by themselves, and may ask for repairs.
 GRANT EXECUTE ON FUNCTION
     outbox.audit_take(double precision, integer), outbox.audit_add(jsonb, bigint),
@@ -50,7 +52,8 @@ GRANT EXECUTE ON FUNCTION
     outbox.prune_lanes(timestamptz, text, integer),
     outbox.lanes_after(text, text, integer), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
     outbox.newest(text, timestamptz, integer), outbox.first_id(timestamptz), outbox.in_need(text),
-    outbox.depths(integer), outbox.front(text), outbox.behind(text, integer)
+    outbox.depths(integer), outbox.front(text), outbox.behind(text, integer),
+    outbox.oldest_unparked(integer), outbox.requested_at(uuid)
     TO outbox_operator;
 GRANT outbox_producer TO outbox_operator;
 """

@@ -18,6 +18,7 @@ Row = dict[str, Any]
 
 # What there is more of is estimated: looking at the whole outbox costs the same at a million waiting.
 COUNTED_MOST = 10_000
+_AGED_MOST = 2_000
 _COUNTED = (
     "dispatched",
     "leased",
@@ -74,6 +75,9 @@ _OLDEST = text("""
       FROM (SELECT intent_id FROM outbox.queue
              WHERE place IN ('incoming', 'head') ORDER BY intent_id LIMIT 1) AS q
       JOIN outbox.intents i ON i.id = q.intent_id
+""")
+_OLDEST_UNPARKED = text("""
+    SELECT (extract(epoch FROM clock_timestamp()) - outbox.oldest_unparked(:bound))::float8
 """)
 _RATES = text("""
     SELECT type, count(*)::integer AS count FROM outbox.events
@@ -160,6 +164,7 @@ class ReadStore:
         async with self._engine.connect() as connection:
             counts = await _rows(connection, _DEPTHS, {"bound": COUNTED_MOST})
             oldest = await _rows(connection, _OLDEST, {})
+            unparked = await connection.scalar(_OLDEST_UNPARKED, {"bound": _AGED_MOST})
             rates = await _rows(connection, _RATES, {})
             breakers = await _rows(connection, _BREAKERS, {})
             (audit,) = await _rows(connection, _AUDIT, {})
@@ -169,6 +174,7 @@ class ReadStore:
         return {
             **_depths(counts),
             "oldest_head_age_seconds": oldest[0]["age"] if oldest else None,
+            "oldest_unparked_head_age_seconds": None if unparked is None else max(0.0, unparked),
             "oldest_head": oldest[0]["schedule_id"] if oldest else None,
             "ended_last_minute": {row["type"]: row["count"] for row in rates},
             "breakers": breakers,
@@ -182,12 +188,12 @@ class ReadStore:
 def _depths(counts: list[Row]) -> dict[str, Any]:
     """The numbers of each place and state, and of which of them are estimates."""
     found = dict.fromkeys(_COUNTED, 0)
-    estimated = []
+    estimated = set()
     for row in counts:
         name = "waiting_retry" if row["of"] == "waiting" else row["of"]
-        found[name] = max(row["counted"], round(row["about"])) if row["capped"] else row["counted"]
+        found[name] += max(row["counted"], round(row["about"])) if row["capped"] else row["counted"]
         if row["capped"]:
-            estimated.append(name)
+            estimated.add(name)
     pending = sum(found[name] for name in _COUNTED if name not in {"deferred", "unpublished"})
     return {"pending": pending, **found, "estimated": sorted(estimated)}
 

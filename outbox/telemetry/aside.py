@@ -31,7 +31,14 @@ class Aside:
         self._thread.join(_END_SECONDS)
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run it there."""
+        """Run it there.
+
+        Raises:
+            RuntimeError: the thread has ended.
+        """
+        if self._loop.is_closed():
+            coroutine.close()
+            raise RuntimeError("what is aside has ended")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def _run(self) -> None:

@@ -171,6 +171,120 @@ BUILD_INFO = Metric(
     "outbox.build_info", Kind.GAUGE, "", "Always 1; the version is in the label.", ("version",)
 )
 
+HEADS = Metric(
+    "outbox.heads",
+    Kind.GAUGE,
+    "{intent}",
+    "Heads of lanes by the store that their step is for, and their state: ready, dispatched, leased, waiting "
+    "(to be tried again), holding.",
+    ("consumer", "state"),
+)
+WAITING = Metric(
+    "outbox.waiting",
+    Kind.GAUGE,
+    "{intent}",
+    "Intents that are no heads: incoming (not placed yet), behind (their lane's head), deferred (repairs "
+    "whose time has not come).",
+    ("place",),
+)
+PARKED = Metric(
+    "outbox.parked", Kind.GAUGE, "{intent}", "Parked steps: each holds its lane until a person decides."
+)
+HALTED = Metric(
+    "outbox.halted", Kind.GAUGE, "{intent}", "Heads of schedules that a person has halted (`outbox hold`)."
+)
+OLDEST_HEAD_AGE = Metric(
+    "outbox.oldest_head_age",
+    Kind.GAUGE,
+    "s",
+    "Since the oldest head, or what is still incoming, was requested; absent where nothing waits.",
+)
+OLDEST_UNPARKED_HEAD_AGE = Metric(
+    "outbox.oldest_unparked_head_age",
+    Kind.GAUGE,
+    "s",
+    "The same, without what waits for a person: parked and halted heads.",
+)
+OLDEST_PARKED_AGE = Metric(
+    "outbox.oldest_parked_age", Kind.GAUGE, "s", "Since the oldest parked intent was requested."
+)
+OLDEST_REVOCATION_AGE = Metric(
+    "outbox.oldest_revocation_age",
+    Kind.GAUGE,
+    "s",
+    "Since the oldest delete was requested whose former owner still has access, whatever it waits for.",
+)
+BREAKER_OPEN = Metric(
+    "outbox.breaker_open", Kind.GAUGE, "", "1 while a store's steps wait, as it can't be used.", ("consumer",)
+)
+BREAKER_AGE = Metric(
+    "outbox.breaker_age",
+    Kind.GAUGE,
+    "s",
+    "Since a store's breaker opened; absent while it is closed.",
+    ("consumer",),
+)
+BUDGET_LEFT = Metric(
+    "outbox.budget_left",
+    Kind.GAUGE,
+    "{step}",
+    "What the last claim left of a store's rate (`OUTBOX_TEMPORAL_RATE_PER_SECOND` or that of SpiceDB).",
+    ("consumer",),
+)
+LEASES_EXPIRED = Metric(
+    "outbox.leases.expired",
+    Kind.COUNTER,
+    "{lease}",
+    "Leases that ended before their worker had settled, as far back as the ledger goes.",
+    ("consumer",),
+)
+DRIFT = Metric(
+    "outbox.drift",
+    Kind.GAUGE,
+    "{schedule}",
+    "Differences between the stores that the last round of the continuous audit found, by kind.",
+    ("kind",),
+)
+AUDIT_AGE = Metric("outbox.audit_age", Kind.GAUGE, "s", "Since the last round of the continuous audit ended.")
+UNPUBLISHED_EVENTS = Metric(
+    "outbox.unpublished_events", Kind.GAUGE, "{event}", "Events that are still to be published to Kafka."
+)
+QUEUE_SIZE = Metric(
+    "outbox.queue_size", Kind.GAUGE, "By", "The size of the table outbox.queue with its indexes."
+)
+QUEUE_DEAD_ROWS = Metric(
+    "outbox.queue_dead_rows",
+    Kind.GAUGE,
+    "{row}",
+    "Rows of outbox.queue that are gone and not vacuumed yet; each makes claims a little slower.",
+)
+OF_THE_OUTBOX = (
+    HEADS,
+    WAITING,
+    PARKED,
+    HALTED,
+    OLDEST_HEAD_AGE,
+    OLDEST_UNPARKED_HEAD_AGE,
+    OLDEST_PARKED_AGE,
+    OLDEST_REVOCATION_AGE,
+    BREAKER_OPEN,
+    BREAKER_AGE,
+    BUDGET_LEFT,
+    LEASES_EXPIRED,
+    DRIFT,
+    AUDIT_AGE,
+    UNPUBLISHED_EVENTS,
+    QUEUE_SIZE,
+    QUEUE_DEAD_ROWS,
+)
+KAFKA_LAG = Metric(
+    "outbox.kafka.lag",
+    Kind.GAUGE,
+    "{record}",
+    "Records of a topic that the workers' group has not come to; on the Kafka wire, from the relay.",
+    ("topic",),
+)
+
 OF_A_WORKER = (
     STEPS,
     STEP_ERRORS,
@@ -191,4 +305,13 @@ OF_A_WORKER = (
     LOOP_AGE,
     BUILD_INFO,
 )
-OF_A_RELAY = (STEPS_DISPATCHED, STEPS_RECALLED, EVENTS_PUBLISHED, LISTENING, WAKEUPS, LOOP_AGE, BUILD_INFO)
+OF_A_RELAY = (
+    STEPS_DISPATCHED,
+    STEPS_RECALLED,
+    EVENTS_PUBLISHED,
+    KAFKA_LAG,
+    LISTENING,
+    WAKEUPS,
+    LOOP_AGE,
+    BUILD_INFO,
+)

@@ -25,11 +25,13 @@ class Process:
     Attributes:
         pulses: of each of its loops.
         problem: finds out what keeps it from working, if anything does; called on the endpoint's event loop.
+        stores_down: names the stores that can't be used; called in a thread.
         metrics: the page for an Accept header, and its content type; called in a thread.
     """
 
     pulses: Mapping[str, Pulse]
     problem: Callable[[], Awaitable[str | None]]
+    stores_down: Callable[[], list[str]]
     metrics: Callable[[str], tuple[bytes, str]]
 
 
@@ -43,7 +45,9 @@ def app(process: Process) -> Starlette:
 
     async def readyz(_: Request) -> Response:
         problem = await process.problem()
-        return JSONResponse({"problem": problem}, 503 if problem else 200)
+        # Told, and no reason not to be ready: the steps of the others go on.
+        down = [] if problem else await asyncio.to_thread(process.stores_down)
+        return JSONResponse({"problem": problem, "stores_down": down}, 503 if problem else 200)
 
     async def metrics(request: Request) -> Response:
         page, content_type = await asyncio.to_thread(process.metrics, request.headers.get("accept", ""))

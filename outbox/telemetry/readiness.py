@@ -1,36 +1,26 @@
 """Whether a process can work: Postgres answers and is migrated. Stores that are down are told, no more."""
 
 import asyncio
-from typing import Self
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox.store import migrations
-from outbox.store.engine import async_engine, why
-from outbox.telemetry.aside import Aside
+from outbox.store.engine import why
 
 _SECONDS = 3.0
 
 
 class Readiness:
-    """Asks Postgres by a connection of its own, from the thread aside.
+    """Asks Postgres, each time that it is asked itself.
 
     Args:
-        database_url: of the outbox.
-        aside: where it is asked.
+        engine: of a loop's; used on the event loop that asks.
     """
 
-    def __init__(self, database_url: str, aside: Aside) -> None:
-        self._engine = async_engine(database_url, bounded=True)
-        self._aside = aside
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
         self._needed = migrations.newest()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        # It belongs to the loop that has used it.
-        await asyncio.wait([asyncio.wrap_future(self._aside.start(self._engine.dispose()))], timeout=_SECONDS)
 
     async def problem(self) -> str | None:
         """Tell what is in the way, if anything is; within three seconds."""

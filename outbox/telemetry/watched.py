@@ -1,16 +1,22 @@
 """A process that is watched: its meters, its endpoint, and what is exported, for as long as it works."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 from uuid import uuid4
 
 import structlog
 from opentelemetry.metrics import Meter
 
 from outbox.pulse import Pulse
+from outbox.store.engine import async_engine
+from outbox.store.watching import Figures, gauges
 from outbox.telemetry import catalogue, otlp
 from outbox.telemetry.aside import Aside
+from outbox.telemetry.cached import Cached
 from outbox.telemetry.catalogue import Metric, Reading
 from outbox.telemetry.http import Process, listen, serving
 from outbox.telemetry.instruments import Counted, observe
@@ -18,6 +24,8 @@ from outbox.telemetry.prometheus import Exposition
 from outbox.telemetry.readiness import Readiness
 
 _NAME = "agent-schedule-outbox"
+_FRESH_SECONDS = 5.0
+_END_SECONDS = 2.0
 
 log = structlog.get_logger()
 
@@ -29,7 +37,14 @@ class Watched:
         observer: what its worker reports to.
     """
 
-    def __init__(self, meter: Meter, exposition: Exposition, aside: Aside, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        exposition: Exposition,
+        aside: Aside,
+        readiness: Readiness,
+        outbox: Callable[[], Coroutine[Any, Any, Figures]],
+    ) -> None:
         self._meter = meter
         self._exposition = exposition
         self._aside = aside
@@ -37,10 +52,31 @@ class Watched:
         self.observer = Counted(meter)
         release = version(_NAME)
         self.read(catalogue.BUILD_INFO, lambda: [((release,), 1)])
+        self._outbox = Cached("Postgres", aside, outbox, seconds=_FRESH_SECONDS)
+        self._show(self._outbox, catalogue.OF_THE_OUTBOX)
 
     def read(self, metric: Metric, reading: Callable[[], Reading]) -> None:
         """Have a metric read so, whenever somebody collects."""
         observe(self._meter, metric, reading)
+
+    def ask(
+        self,
+        name: str,
+        metrics: Iterable[Metric],
+        figures: Callable[[], Coroutine[Any, Any, Figures]],
+        *,
+        seconds: float,
+    ) -> None:
+        """Have metrics read so together, aside, at most every so many seconds; the name is for the log."""
+        self._show(Cached(name, self._aside, figures, seconds=seconds), metrics)
+
+    def _show(self, figures: Cached[Figures], metrics: Iterable[Metric]) -> None:
+        for metric in metrics:
+            self.read(metric, partial(_of, figures, metric.name))
+
+    def _stores_down(self) -> list[str]:
+        open_or_not = _of(self._outbox, catalogue.BREAKER_OPEN.name)
+        return [consumer for (consumer,), is_open in open_or_not if is_open]
 
     @asynccontextmanager
     async def serving(self, pulses: Mapping[str, Pulse], host: str, port: int | None) -> AsyncIterator[None]:
@@ -49,11 +85,16 @@ class Watched:
         if port is None:
             yield
             return
-        process = Process(pulses, self._readiness.problem, self._exposition.page)
+        process = Process(pulses, self._readiness.problem, self._stores_down, self._exposition.page)
         with listen(host, port) as taken:
             log.info("http.serving", host=host, port=taken.getsockname()[1])
             async with serving(process, self._aside, taken):
                 yield
+
+
+def _of(figures: Cached[Figures], name: str) -> Reading:
+    """One metric's values; none where they can't be had."""
+    return (figures.get() or {}).get(name, ())
 
 
 @asynccontextmanager
@@ -61,9 +102,12 @@ async def watching(database_url: str) -> AsyncIterator[Watched]:
     """Inside, a process is watched; at the end, what was measured is exported if somebody takes it."""
     exposition = Exposition()
     meters = otlp.meter_provider(otlp.resource(version(_NAME), str(uuid4())), exposition.reader)
-    try:
-        with Aside() as aside:
-            async with Readiness(database_url, aside) as readiness:
-                yield Watched(meters.get_meter(_NAME), exposition, aside, readiness)
-    finally:
-        otlp.end(meters.shutdown)
+    engine = async_engine(database_url, bounded=True)
+    with Aside() as aside:
+        watch = Watched(meters.get_meter(_NAME), exposition, aside, Readiness(engine), lambda: gauges(engine))
+        try:
+            yield watch
+        finally:
+            otlp.end(meters.shutdown)
+            # It belongs to the loop that has used it.
+            await asyncio.wait([asyncio.wrap_future(aside.start(engine.dispose()))], timeout=_END_SECONDS)

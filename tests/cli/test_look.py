@@ -181,6 +181,18 @@ def test_status_shows_depths_and_the_oldest_head(cli: Cli, settled: str) -> None
     assert (too_old.code, "oldest head" in too_old.out) == (1, True)
 
 
+def test_an_alarm_of_age_can_leave_parked_heads_out(cli: Cli, agent: str, database: str) -> None:
+    cli("create", agent, "a", *REQUEST)
+    assert cli("status", "--max-age", "0", "--ignore-parked").code == 1
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE outbox.queue SET place = 'head', state = 'parked', due_at = 'infinity'")
+    assert cli("status", "--max-age", "0").code == 1
+    assert cli("status", "--max-age", "0", "--ignore-parked").code == 0
+    cli("create", agent, "b", *REQUEST)
+    shown = cli("status", "--max-age", "0", "--ignore-parked")
+    assert (shown.code, "oldest that waits for no person" in shown.out) == (1, True)
+
+
 def test_a_repair_whose_time_has_not_come_is_no_head(cli: Cli, agent: str, database: str) -> None:
     cli("create", agent, "a", *REQUEST)
     with psycopg.connect(database) as connection:

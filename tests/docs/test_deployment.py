@@ -43,7 +43,8 @@ def test_probes_ask_for_paths_that_the_endpoint_has_where_it_listens(container: 
         return
 
     routes = {
-        getattr(route, "path", None) for route in endpoint(Process({}, nothing, lambda _: (b"", ""))).routes
+        getattr(route, "path", None)
+        for route in endpoint(Process({}, nothing, list, lambda _: (b"", ""))).routes
     }
     environment = {one["name"]: one["value"] for one in container["env"]}
     ports = {one["name"]: one["containerPort"] for one in container["ports"]}

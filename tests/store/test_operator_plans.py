@@ -15,6 +15,7 @@ from outbox.store.engine import open_engine, rows
 from outbox.store.operate import OperateStore
 from outbox.store.reads import ReadStore
 from outbox.store.retention import RetentionStore
+from outbox.store.watching import gauges
 from tests.conftest import copied
 
 ENDED = 90_000
@@ -49,6 +50,8 @@ LOAD = f"""
                 WHEN m.n % 2 = 1 AND m.n <= {ENDED} + 2 * {PARKED} THEN 'parked' ELSE 'ready' END
       FROM made m JOIN outbox.intents i ON i.id = m.id WHERE m.n > {ENDED};
 """
+
+AGES = ("oldest_head_age", "oldest_parked_age", "oldest_unparked_head_age")
 
 Ask = Callable[[AsyncEngine], Awaitable[Any]]
 
@@ -154,6 +157,20 @@ async def test_the_head_of_a_long_lane_is_found_at_once(engine: AsyncEngine) -> 
     assert (head["place"], behind) == ("head", 10_000)
     # Those behind are counted up to the bound.
     assert await reads(engine) - begun < 25_000
+
+
+async def test_the_figures_that_are_exported_cost_the_same_at_any_depth(engine: AsyncEngine) -> None:
+    await gauges(engine)
+    begun = await reads(engine)
+    figures = await gauges(engine)
+    # At most 2,000 of each kind are counted, and of heads as many looked at for the oldest.
+    assert await reads(engine) - begun < 20_000
+    assert dict(figures["outbox.heads"]) == {("authz", "ready"): pytest.approx(WAITING / 2, rel=0.1)}
+    assert dict(figures["outbox.waiting"])["behind",] == pytest.approx(WAITING / 2, rel=0.1)
+    assert dict(figures["outbox.parked"]) == {(): PARKED}
+    oldest = {name: round(dict(figures[f"outbox.{name}"])[()] - WAITING) for name in AGES}
+    # The first that waits is parked; the second is not.
+    assert oldest["oldest_head_age"] == oldest["oldest_parked_age"] == oldest["oldest_unparked_head_age"] + 1
 
 
 async def test_the_state_of_it_all_costs_the_same_however_much_waits(engine: AsyncEngine) -> None:

@@ -79,7 +79,7 @@ async def test_a_process_is_ready_while_postgres_answers_and_is_migrated(
     database: str, empty_database: str
 ) -> None:
     async with endpoint(database) as port:
-        assert told(port, "/readyz") == (200, {"problem": None})
+        assert told(port, "/readyz") == (200, {"problem": None, "stores_down": []})
     async with endpoint(empty_database) as port:
         status, body = told(port, "/readyz")
         assert (status, "outbox migrate" in body["problem"]) == (503, True)
@@ -91,7 +91,8 @@ async def test_a_process_is_ready_while_postgres_answers_and_is_migrated(
 async def test_a_postgres_that_says_nothing_is_told_of_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with endpoint(f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x") as port:
-            assert told(port, "/readyz") == (503, {"problem": "Postgres does not answer within 3 s"})
+            status, body = told(port, "/readyz")
+            assert (status, body["problem"]) == (503, "Postgres does not answer within 3 s")
             assert told(port, "/healthz")[0] == 200
 
 
