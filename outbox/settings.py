@@ -1,6 +1,7 @@
 """The settings, read from the environment or a ``.env`` file; ``docs/settings.md`` is generated from here."""
 
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from uuid import UUID
@@ -217,6 +218,42 @@ class Settings(BaseSettings):
     http_host: str = Field(
         "127.0.0.1", description="The address that `OUTBOX_HTTP_PORT` is listened on at; 0.0.0.0: at all."
     )
+    console_host: str = Field(
+        "127.0.0.1",
+        description="The address that `outbox console` listens on. Any but this machine's own asks for a "
+        "token or an identity header.",
+    )
+    console_port: int = Field(8484, ge=0, le=65535, description="Its port; 0: any that is free.")
+    console_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Whoever shows this token to the console may act; at least 16 characters.",
+    )
+    console_viewer_token: SecretStr | None = Field(
+        None, min_length=16, description="Whoever shows this token to the console may read, and no more."
+    )
+    console_identity_header: str | None = Field(
+        None,
+        description="The header in which a proxy that has authenticated a visitor names them, as "
+        "X-Forwarded-User.",
+        pattern=r"^[A-Za-z0-9-]+$",
+    )
+    console_proxies: str = Field(
+        "127.0.0.1,::1",
+        description="Whom that header is believed from: addresses or networks, separated by commas.",
+    )
+    console_operators: str = Field(
+        "",
+        description="Which of those whom the header names may act, separated by commas; *: all of them. "
+        "The others may read.",
+    )
+    console_payloads: bool = Field(
+        default=True, description="Whether operators are shown what requests hold. Viewers never are."
+    )
+    console_tls_cert: Path | None = Field(
+        None, description="The console's certificate file, where no proxy before it speaks TLS."
+    )
+    console_tls_key: Path | None = Field(None, description="The private key file that goes with it.")
 
     failpoints: str | None = Field(
         None,
@@ -242,6 +279,14 @@ class Settings(BaseSettings):
             )
         if (self.temporal_tls_cert is None) != (self.temporal_tls_key is None):
             raise ValueError("OUTBOX_TEMPORAL_TLS_CERT and _KEY are set together or not at all")
+        return self
+
+    @model_validator(mode="after")
+    def _the_console_is_guarded(self) -> Self:
+        if (self.console_tls_cert is None) != (self.console_tls_key is None):
+            raise ValueError("OUTBOX_CONSOLE_TLS_CERT and _KEY are set together or not at all")
+        for part in filter(None, map(str.strip, self.console_proxies.split(","))):
+            ip_network(part)
         return self
 
     @model_validator(mode="after")

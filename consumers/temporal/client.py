@@ -26,7 +26,7 @@ from temporalio.converter import DataConverter
 from temporalio.service import TLSConfig
 
 from consumers.calls import Call, StoreFailure
-from consumers.temporal.described import request_of
+from consumers.temporal.described import request_of, summary_of
 from consumers.temporal.errors import STORE, Absent, Taken, classify
 from consumers.temporal.request import create_request, instance_in, stamp_in
 from outbox.errors import ErrorCode
@@ -132,6 +132,14 @@ class TemporalClient:
         if response is None:
             return None
         return _found(response.memo), request_of(schedule_id, response.schedule)
+
+    async def summary(self, schedule_id: str, call: Call) -> dict[str, Any] | None:
+        """Read what a person wants to know of a schedule, as JSON; None if there is no such schedule."""
+        response = await self._describe(schedule_id, call)
+        if response is None:
+            return None
+        found = _found(response.memo)
+        return {"stamp": found.stamp, "instance": found.instance} | summary_of(response)
 
     async def list_page(self, token: bytes, call: Call, *, limit: int) -> Page:
         """Read on through the namespace's schedules, from where a page before left off.

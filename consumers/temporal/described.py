@@ -1,4 +1,4 @@
-"""A schedule as Temporal describes it, kept as a request: for what a lost ledger had asked for.
+"""A schedule as Temporal describes it: for people, and kept as a request.
 
 Temporal keeps no request as it was sent: a cron expression comes back as the times that it means, an argument
 as the platform's converter wrote it. So the description itself is kept, and created again as it is.
@@ -10,6 +10,7 @@ from datetime import UTC
 from typing import Any
 
 from temporalio.api.schedule.v1 import Schedule
+from temporalio.api.workflowservice.v1 import DescribeScheduleResponse
 
 _KEY = "described"
 
@@ -34,3 +35,19 @@ def described_in(request: Mapping[str, Any]) -> Schedule | None:
     """The described schedule that a request holds, if it was made of one."""
     described = request.get(_KEY)
     return None if described is None else Schedule.FromString(b64decode(described))
+
+
+def summary_of(response: DescribeScheduleResponse) -> dict[str, Any]:
+    """Put a description as what a person wants to know of the schedule."""
+    schedule, info = response.schedule, response.info
+    workflow = schedule.action.start_workflow
+    return {
+        "workflow": workflow.workflow_type.name,
+        "task_queue": workflow.task_queue.name,
+        "paused": schedule.state.paused,
+        "note": schedule.state.notes or None,
+        "runs": info.action_count,
+        "last_runs": [one.actual_time.ToDatetime(UTC) for one in info.recent_actions],
+        "next_runs": [one.ToDatetime(UTC) for one in info.future_action_times],
+        "missed": info.missed_catchup_window,
+    }

@@ -59,33 +59,67 @@ CREATE FUNCTION outbox.first_id(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTA
 RETURN (lpad(to_hex(greatest(0, floor(extract(epoch FROM at) * 1000))::bigint), 12, '0') || repeat('0', 20))::uuid;
 
 -- The newest intents that stand so (null: all), of those since about then (an id is drawn a little before its
--- intent is written). Each status is found where it is rare: what has failed among what has failed.
-CREATE FUNCTION outbox.newest(wanted text, since timestamptz, most integer) RETURNS SETOF uuid
+-- intent is written), and older than one by its id (null: all). Each status is found where it is rare: what has
+-- failed among what has failed.
+CREATE FUNCTION outbox.newest(wanted text, since timestamptz, before uuid, most integer) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off
 AS $$
 DECLARE
     first CONSTANT uuid := outbox.first_id(coalesce(since - interval '1 minute', 'epoch'));
+    bound CONSTANT uuid := coalesce(before, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
 BEGIN
     CASE wanted
     WHEN 'failed' THEN RETURN QUERY
         SELECT e.intent_id FROM outbox.events e
-         WHERE e.type IN ('schedule.create_failed', 'schedule.delete_failed') AND e.intent_id >= first
+         WHERE e.type IN ('schedule.create_failed', 'schedule.delete_failed')
+           AND e.intent_id >= first AND e.intent_id < bound
          ORDER BY e.intent_id DESC LIMIT most;
     WHEN 'succeeded' THEN RETURN QUERY
         SELECT e.intent_id FROM outbox.events e
          WHERE e.type IN ('schedule.created', 'schedule.create_failed', 'schedule.deleted',
                           'schedule.delete_failed', 'schedule.repaired')
-           AND e.type NOT IN ('schedule.create_failed', 'schedule.delete_failed') AND e.intent_id >= first
+           AND e.type NOT IN ('schedule.create_failed', 'schedule.delete_failed')
+           AND e.intent_id >= first AND e.intent_id < bound
          ORDER BY e.intent_id DESC LIMIT most;
     WHEN 'parked' THEN RETURN QUERY
-        SELECT q.intent_id FROM outbox.queue q WHERE q.state = 'parked' AND q.intent_id >= first
+        SELECT q.intent_id FROM outbox.queue q WHERE q.state = 'parked' AND q.intent_id >= first AND q.intent_id < bound
          ORDER BY q.intent_id DESC LIMIT most;
     WHEN 'pending' THEN RETURN QUERY
-        SELECT q.intent_id FROM outbox.queue q WHERE q.state <> 'parked' AND q.intent_id >= first
+        SELECT q.intent_id FROM outbox.queue q WHERE q.state <> 'parked' AND q.intent_id >= first AND q.intent_id < bound
          ORDER BY q.intent_id DESC LIMIT most;
     ELSE RETURN QUERY
-        SELECT i.id FROM outbox.intents i WHERE i.id >= first ORDER BY i.id DESC LIMIT most;
+        SELECT i.id FROM outbox.intents i WHERE i.id >= first AND i.id < bound ORDER BY i.id DESC LIMIT most;
     END CASE;
+END;
+$$;
+
+-- Each minute of the last hour: at which position its intents begin, and of the first few of them, how many there
+-- are, how they ended, and how long half of them and nearly all of them took.
+CREATE FUNCTION outbox.last_hour(most integer)
+RETURNS TABLE (at timestamptz, "position" bigint, looked bigint, succeeded bigint, failed bigint, taken float8[])
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT m.at,
+           coalesce(
+               (SELECT i.position FROM outbox.intents i WHERE i.id >= outbox.first_id(m.at) ORDER BY i.id LIMIT 1),
+               (SELECT i.position + 1 FROM outbox.intents i ORDER BY i.id DESC LIMIT 1)),
+           s.looked, s.succeeded, s.failed, s.taken
+      FROM (SELECT date_trunc('minute', statement_timestamp()) - n * interval '1 minute' AS at
+              FROM generate_series(0, 60) AS n) AS m
+     CROSS JOIN LATERAL (
+        SELECT count(*) AS looked, count(*) FILTER (WHERE o.status = 'succeeded') AS succeeded,
+               count(*) FILTER (WHERE o.status = 'failed') AS failed,
+               percentile_disc(ARRAY[0.5, 0.95])
+                   WITHIN GROUP (ORDER BY extract(epoch FROM o.updated_at - o.created_at)::float8)
+                   FILTER (WHERE o.status IN ('succeeded', 'failed')) AS taken
+          FROM (SELECT i.id FROM outbox.intents i
+                 WHERE i.id >= outbox.first_id(m.at) AND i.id < outbox.first_id(m.at + interval '1 minute')
+                   AND i.kind <> 'repair' ORDER BY i.id LIMIT most) AS i
+         CROSS JOIN LATERAL (SELECT * FROM outbox.intent_status s WHERE s.id = i.id OFFSET 0) AS o) AS s
+     ORDER BY m.at;
 END;
 $$;
 

@@ -10,7 +10,7 @@ from outbox.cli import ledger, tables
 from outbox.cli.configuration import acting, load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json
 from outbox.cli.tables import cell
-from outbox.cli.when import moment_ahead
+from outbox.when import moment_ahead
 
 if TYPE_CHECKING:
     from outbox.store.halts import HaltAnswer

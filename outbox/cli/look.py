@@ -13,9 +13,10 @@ from outbox.cli import ledger, tables
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json
 from outbox.cli.tables import Column, cell
-from outbox.cli.when import moment
 from outbox.flow.table import Status
+from outbox.store.shapes import intent_json, timeline
 from outbox.store.why import waits_because
+from outbox.when import moment
 
 _NAMED_AFTER_SECONDS = 60.0
 _COLOURS = {"succeeded": "green", "failed": "red", "parked": "yellow", "pending": "blue"}
@@ -105,16 +106,16 @@ async def show(
         halts = [one for one in await reads.halts(schedule_id) if one.what == schedule_id]
         blocker = await reads.blocker()
     reason = waits_because(head, behind, blocker) if head and _concerns(found) else None
-    timeline = [_with_history(row, events, attempts) for row in found]
+    intents = timeline(found, events, attempts)
     if as_json:
-        print_json({"schedule_id": schedule_id, "waits_because": reason, "halts": halts, "intents": timeline})
+        print_json({"schedule_id": schedule_id, "waits_because": reason, "halts": halts, "intents": intents})
         return
     out.print(cell(schedule_id, "bold"))
     if reason:
         out.print(Text.assemble(("waits: ", "yellow"), cell(reason)))
     for halt in halts if not reason else ():
         out.print(Text.assemble(("halted: ", "yellow"), cell(halt.told)))
-    for intent in timeline:
+    for intent in intents:
         _print_timeline(intent)
 
 
@@ -222,52 +223,6 @@ def _concerns(found: list[dict[str, Any]]) -> bool:
     return any(row["status"] in {Status.PENDING, Status.PARKED} for row in found)
 
 
-def intent_json(row: dict[str, Any]) -> dict[str, Any]:
-    """One intent in the stable JSON shape."""
-    return {
-        "intent_id": row["id"],
-        "schedule_id": row["schedule_id"],
-        "kind": row["kind"],
-        "status": row["status"],
-        "event_type": row["event_type"],
-        "error": _error(row),
-        "created_at": row["created_at"],
-        "updated_at": row["updated_at"],
-        "attempts": row["attempts"],
-        "replays_of": row["replays"],
-    }
-
-
-def _with_history(
-    row: dict[str, Any], events: list[dict[str, Any]], attempts: list[dict[str, Any]]
-) -> dict[str, Any]:
-    return intent_json(row) | {
-        "events": [
-            {
-                "type": event["type"],
-                "at": event["at"],
-                "consumer": event["consumer"],
-                "attempt": event["attempt"],
-                "error": _error(event),
-            }
-            for event in events
-            if event["intent_id"] == row["id"]
-        ],
-        "failed_attempts": [
-            {
-                "step": attempt["event_type"],
-                "at": attempt["at"],
-                "consumer": attempt["consumer"],
-                "attempt": attempt["attempt"],
-                "then": attempt["action"],
-                "error": _error(attempt),
-            }
-            for attempt in attempts
-            if attempt["intent_id"] == row["id"]
-        ],
-    }
-
-
 def _print_timeline(intent: dict[str, Any]) -> None:
     colour = _COLOURS[intent["status"]]
     out.print(f"\n{intent['kind']} {intent['intent_id']} [{colour}]{intent['status']}[/]")
@@ -281,11 +236,6 @@ def _print_timeline(intent: dict[str, Any]) -> None:
         if error:
             parts.append(Text.assemble((error["code"], "red"), " ", cell(error["message"])))
         tables.show_parts(out, *parts, indent="    ")
-
-
-def _error(row: dict[str, Any]) -> dict[str, str] | None:
-    code = row["error_code"]
-    return {"code": code, "message": row["error_message"]} if code else None
 
 
 def _time(at: datetime) -> str:

@@ -49,6 +49,7 @@ COMMANDS = {
         "look",
         "Show how much waits and where, the oldest head, what ended lately, and which stores are down.",
     ),
+    "console": ("console_page", "Serve the operator's web page and its JSON API, and print its address."),
     "replay": ("operate", "Try failed intents again, and re-arm parked steps."),
     "discard": (
         "operate",

@@ -12,8 +12,8 @@ from outbox.cli import ledger, tables
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json, progress
 from outbox.cli.tables import cell
-from outbox.cli.when import moment
 from outbox.flow.table import Status
+from outbox.when import moment
 
 if TYPE_CHECKING:
     from outbox.store.operate import Answer

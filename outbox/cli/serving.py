@@ -13,7 +13,7 @@ import structlog
 import typer
 
 from outbox import compose
-from outbox.cli.running import Code
+from outbox.cli.running import Code, out, print_json
 from outbox.flow.table import Consumer
 from outbox.settings import Settings
 
@@ -64,6 +64,20 @@ async def serve_relay(settings: Settings) -> dict[str, int]:
         }
         log.info("relay.ended", **summary)
     return summary
+
+
+async def serve_console(settings: Settings, host: str, port: int, *, as_json: bool) -> None:
+    """Serve the console until it is told to stop; prints its address when it listens."""
+    from outbox.console.server import listening  # noqa: PLC0415 - workers have no use for a web server
+
+    with _Signals("console", _GRACE_SECONDS * 2) as signals:
+        async with listening(settings, host, port) as page:
+            signals.drain(page.stop)
+            if as_json:
+                print_json({"url": page.url})
+            else:
+                out.print(f"console: {page.url}", markup=False, highlight=False)
+            await page.run()
 
 
 def _arm(settings: Settings) -> None:

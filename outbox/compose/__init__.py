@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         reclaim,
         retention,
         schema,
+        side_by_side,
         telemetry,
         worker,
     )
@@ -33,6 +34,7 @@ __all__ = [
     "reclaim",
     "retention",
     "schema",
+    "side_by_side",
     "telemetry",
     "worker",
 ]

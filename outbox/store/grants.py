@@ -51,8 +51,8 @@ GRANT EXECUTE ON FUNCTION
     outbox.prunable(timestamptz, uuid, integer), outbox.prune(timestamptz, uuid[]),
     outbox.prune_lanes(timestamptz, text, integer),
     outbox.lanes_after(text, text, integer), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
-    outbox.newest(text, timestamptz, integer), outbox.first_id(timestamptz), outbox.in_need(text),
-    outbox.depths(integer), outbox.front(text), outbox.behind(text, integer),
+    outbox.newest(text, timestamptz, uuid, integer), outbox.first_id(timestamptz), outbox.last_hour(integer),
+    outbox.in_need(text), outbox.depths(integer), outbox.front(text), outbox.behind(text, integer),
     outbox.oldest_unparked(integer), outbox.requested_at(uuid)
     TO outbox_operator;
 GRANT outbox_producer TO outbox_operator;

@@ -34,7 +34,7 @@ _COUNTED = (
 )
 
 _LIST = text("""
-    SELECT s.* FROM outbox.newest(:status, :since, :limit) AS n (id)
+    SELECT s.* FROM outbox.newest(:status, :since, NULL, :limit) AS n (id)
      CROSS JOIN LATERAL (SELECT * FROM outbox.intent_status s WHERE s.id = n.id OFFSET 0) AS s
      WHERE CAST(:since AS timestamptz) IS NULL OR s.created_at >= :since
      ORDER BY s.id DESC
@@ -59,8 +59,9 @@ _ATTEMPTS = text("""
       FROM outbox.attempts a WHERE a.intent_id = ANY(:intents) ORDER BY a.id
 """)
 _HEAD = text("""
-    SELECT q.place, q.consumer, q.event_type, q.state, nullif(q.due_at, 'infinity') AS due_at, q.attempts,
-           q.error_code, q.error_message, q.failing_since, clock_timestamp() AS now,
+    SELECT q.intent_id, q.place, q.consumer, q.event_type, q.state,
+           nullif(q.due_at, 'infinity') AS due_at, q.attempts, q.error_code, q.error_message,
+           q.failing_since, clock_timestamp() AS now,
            coalesce((SELECT max(a.at) FROM outbox.attempts a WHERE a.intent_id = q.intent_id),
                     q.failing_since) AS tried_at,
            b.since AS breaker_since, b.probe_at, b.error_code AS breaker_code,

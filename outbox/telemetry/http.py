@@ -58,8 +58,13 @@ def app(process: Process) -> Starlette:
     )
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, settings: str = "OUTBOX_HTTP") -> socket.socket:
     """Take the port, in the open: uvicorn would end the process where it can't.
+
+    Args:
+        host: an address of this machine.
+        port: of that address; 0: any that is free.
+        settings: how the names of the two settings begin.
 
     Raises:
         ValueError: it can't be had.
@@ -69,7 +74,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
         raise ValueError(
-            f"OUTBOX_HTTP_HOST {host}, OUTBOX_HTTP_PORT {port} can't be listened on: {error}"
+            f"{settings}_HOST {host}, {settings}_PORT {port} can't be listened on: {error}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox.flow.table import Status
 from outbox.stack import StackInfo
+from outbox.store.browse import BrowseStore, Wanted
 from outbox.store.engine import open_engine, rows
 from outbox.store.operate import OperateStore
 from outbox.store.reads import ReadStore
@@ -148,6 +149,29 @@ async def test_a_question_costs_what_its_answer_holds(engine: AsyncEngine, quest
     took = await reads(engine) - begun
     assert len(found) == answers
     assert took < READS_AT_LEAST + READS_A_ROW * answers
+
+
+async def test_a_page_costs_the_same_wherever_it_is_and_whatever_it_seeks(engine: AsyncEngine) -> None:
+    store = BrowseStore(engine)
+    first = await store.page(Wanted(limit=50))
+    begun = await reads(engine)
+    second = await store.page(Wanted(limit=50, before=first.following))
+    assert await reads(engine) - begun < READS_AT_LEAST + READS_A_ROW * 50
+    assert len({row["id"] for row in first.rows + second.rows}) == 100
+    begun = await reads(engine)
+    rare = await store.page(Wanted(schedule="of nobody"))
+    # It has looked at 20,000, and says where to look on.
+    assert (rare.rows, rare.following is not None) == ([], True)
+    assert await reads(engine) - begun < 100_000
+
+
+async def test_the_last_hour_costs_a_sample_of_each_minute(engine: AsyncEngine) -> None:
+    store = BrowseStore(engine)
+    begun = await reads(engine)
+    hour = await store.last_hour()
+    assert await reads(engine) - begun < 15_000
+    assert len(hour) == 60
+    assert hour[0]["placed"] == pytest.approx(60, abs=1)
 
 
 async def test_the_head_of_a_long_lane_is_found_at_once(engine: AsyncEngine) -> None:

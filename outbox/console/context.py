@@ -1,0 +1,62 @@
+"""What handlers work with: who asks, and what answers."""
+
+from dataclasses import dataclass
+from typing import Self
+from uuid import UUID
+
+from starlette.requests import Request
+
+from outbox.console.access import Visitor
+from outbox.console.reads import Reads
+from outbox.errors import OutboxError
+
+
+class NotFound(OutboxError):  # noqa: N818 - named for the answer
+    """There is no such thing."""
+
+
+class NotAllowed(OutboxError):  # noqa: N818 - named for the answer
+    """The visitor may read, but not do this."""
+
+
+class NobodyKnown(OutboxError):  # noqa: N818 - named for the answer
+    """Whoever asks has shown nothing that says who it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """A request's own console.
+
+    Attributes:
+        shows_payloads: whether the visitor may see what requests hold.
+    """
+
+    visitor: Visitor
+    reads: Reads
+    shows_payloads: bool
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """The console for whoever asks.
+
+        Raises:
+            NobodyKnown: it can't be told who that is.
+        """
+        state = request.app.state
+        visitor = state.access.visitor(request)
+        if visitor is None:
+            raise NobodyKnown("show a token or log in")
+        return cls(visitor, state.reads, state.settings.console_payloads and visitor.may_act)
+
+
+def intent_id_of(request: Request, text: str | None = None) -> UUID:
+    """The intent that a path (or a text) names.
+
+    Raises:
+        NotFound: it is no intent's id.
+    """
+    named = request.path_params["intent_id"] if text is None else text
+    try:
+        return UUID(named)
+    except ValueError:
+        raise NotFound(f"{named} is no intent's id") from None

@@ -1,0 +1,128 @@
+"""The pages: each reads what the API reads, and renders it."""
+
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from outbox.console.access import COOKIE, SESSION_SECONDS
+from outbox.console.asked import IntentsQuery, ScheduleQuery
+from outbox.console.context import Console, NotFound, intent_id_of
+from outbox.console.forms import form_of
+from outbox.console.rendering import page
+from outbox.errors import ErrorCode
+from outbox.flow.table import Kind, Status
+
+COUNTED = (
+    "pending",
+    "incoming",
+    "behind",
+    "ready",
+    "dispatched",
+    "leased",
+    "waiting_retry",
+    "holding",
+    "halted",
+    "parked",
+    "deferred",
+    "unpublished",
+)
+
+
+def routes() -> list[BaseRoute]:
+    """Their places."""
+    return [
+        Route("/", overview),
+        Route("/intents", intents),
+        Route("/intents/{intent_id}", intent),
+        Route("/schedules/{schedule_id:path}", schedule),
+        Route("/find", find),
+        Route("/login", login, methods=["GET", "POST"]),
+        Route("/logout", logout, methods=["POST"]),
+    ]
+
+
+async def overview(request: Request) -> Response:
+    """How it stands."""
+    console = Console.of(request)
+    found = await console.reads.overview()
+    return page(request, "overview.html", visitor=console.visitor, found=found, counted=COUNTED)
+
+
+async def intents(request: Request) -> Response:
+    """The intents that match the filter, which is the URL."""
+    console = Console.of(request)
+    query = IntentsQuery.of(request.query_params)
+    found = await console.reads.intents(query)
+    choices = {"status": list(Status), "kind": list(Kind), "code": list(ErrorCode)}
+    return page(request, "intents.html", visitor=console.visitor, found=found, asked=query, choices=choices)
+
+
+async def intent(request: Request) -> Response:
+    """One intent."""
+    console = Console.of(request)
+    wanted = intent_id_of(request)
+    found = await console.reads.intent(wanted, payload=console.shows_payloads)
+    if found is None:
+        raise NotFound(f"there is no intent {wanted}")
+    return page(request, "intent.html", visitor=console.visitor, found=found, now=datetime.now(UTC))
+
+
+async def schedule(request: Request) -> Response:
+    """One lane's whole story."""
+    console = Console.of(request)
+    wanted = request.path_params["schedule_id"]
+    query = ScheduleQuery.of(request.query_params)
+    found = await console.reads.schedule(wanted, query.limit)
+    if found is None:
+        raise NotFound(f"there is no schedule {wanted}, neither in the ledger nor in SpiceDB or Temporal")
+    return page(
+        request,
+        "schedule.html",
+        visitor=console.visitor,
+        found=found,
+        limit=query.limit,
+        now=datetime.now(UTC),
+    )
+
+
+async def find(request: Request) -> Response:
+    """Lead to what somebody has typed: an intent's id, or a part of a schedule's."""
+    Console.of(request)
+    text = request.query_params.get("text", "").strip()
+    try:
+        wanted = intent_id_of(request, text)
+    except NotFound:
+        return RedirectResponse("/intents?" + urlencode({"schedule": text}), 303)
+    return RedirectResponse(f"/intents/{wanted}", 303)
+
+
+async def login(request: Request) -> Response:
+    """Ask for a token, and take it."""
+    access = request.app.state.access
+    if request.method == "GET":
+        return page(request, "login.html", visitor=None, wrong=False, takes_tokens=access.takes_tokens)
+    form = await form_of(request)
+    cookie = access.log_in(form.get("token", ""), form.get("name", ""))
+    if cookie is None:
+        return page(request, "login.html", status_code=401, visitor=None, wrong=True, takes_tokens=True)
+    answer = RedirectResponse("/", 303)
+    answer.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=SESSION_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=access.is_secure(request),
+    )
+    return answer
+
+
+async def logout(request: Request) -> Response:
+    """Forget the token."""
+    del request
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(COOKIE)
+    return answer

@@ -1,0 +1,71 @@
+"""What the console shows: one set of reads for its pages and for its API."""
+
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from outbox.compose.audit import AllThree
+from outbox.compose.side_by_side import side_by_side
+from outbox.console.asked import IntentsQuery
+from outbox.flow.table import Status
+from outbox.store.browse import BrowseStore
+from outbox.store.reads import ReadStore
+from outbox.store.shapes import intent_json, timeline
+from outbox.store.why import waits_because
+
+Shown = dict[str, Any]
+
+_UNDER_WAY = frozenset({Status.PENDING, Status.PARKED})
+
+
+class Reads:
+    """Answers what pages and API calls ask. Writes nothing and locks nothing."""
+
+    def __init__(self, engine: AsyncEngine, stores: AllThree) -> None:
+        self._ledger = ReadStore(engine)
+        self._browse = BrowseStore(engine)
+        self._stores = stores
+
+    async def overview(self) -> Shown:
+        """How much waits and where, what ended lately, what is down; the last hour, minute by minute."""
+        depths = await self._ledger.depths()
+        return depths | {"last_hour": await self._browse.last_hour()}
+
+    async def intents(self, query: IntentsQuery) -> Shown:
+        """One page of the intents that match; ``next`` is the cursor of the one that follows."""
+        page = await self._browse.page(query.wanted())
+        return {"intents": [intent_json(row) for row in page.rows], "next": page.following}
+
+    async def intent(self, intent_id: UUID, *, payload: bool) -> Shown | None:
+        """One intent with all that happened to it; its request only with ``payload``."""
+        row = await self._ledger.intent(intent_id)
+        if row is None:
+            return None
+        events, attempts = await self._ledger.history([intent_id])
+        (found,) = timeline([row], events, attempts)
+        asked = await self._browse.asked(intent_id) if payload else None
+        return found | (asked or {})
+
+    async def schedule(self, schedule_id: str, limit: int) -> Shown | None:
+        """One lane: its timeline, why it waits, what stands behind its head, and the three stores."""
+        rows = await self._ledger.lane(schedule_id, limit=limit)
+        stores = await side_by_side(self._stores, schedule_id)
+        if not rows and not any(stores[one] for one in ("ledger", "spicedb", "temporal")):
+            return None
+        events, attempts = await self._ledger.history([row["id"] for row in rows])
+        head, behind = await self._ledger.head(schedule_id)
+        waits = head is not None and any(row["status"] in _UNDER_WAY for row in rows)
+        reason = waits_because(head, behind, await self._ledger.blocker()) if head and waits else None
+        due = head["due_at"] if head and waits else None
+        return {
+            "schedule_id": schedule_id,
+            "waits_because": reason,
+            "waits_until": due if head and due and due > head["now"] else None,
+            "head": head["intent_id"] if head and waits else None,
+            "behind": behind,
+            "halts": [asdict(one) for one in await self._ledger.halts(schedule_id)],
+            "intents": timeline(rows, events, attempts),
+            **stores,
+        }

@@ -1,0 +1,78 @@
+// Comfort on top of pages that work without it: relative times, copying, keys, dark and light.
+"use strict";
+
+const each = (selector, act, root = document) => root.querySelectorAll(selector).forEach(act);
+
+// Times, told as how long ago they were or how soon they come.
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+function distance(seconds) {
+  const [size, unit] = UNITS.find(([size]) => seconds >= size) ?? [1, "s"];
+  return `${Math.floor(seconds / size)} ${unit}`;
+}
+
+function tellTimes() {
+  each("time[datetime]", (time) => {
+    const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
+    time.textContent = seconds >= 0 ? `${distance(seconds)} ago` : `in ${distance(-seconds)}`;
+  });
+}
+
+// Copying: the buttons are of use with a script alone.
+function prepare(root) {
+  each("button.copy", (button) => { button.hidden = !navigator.clipboard; }, root);
+  tellTimes();
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button.copy");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.dataset.copy);
+  button.textContent = "copied";
+  setTimeout(() => { button.textContent = "copy"; }, 1500);
+});
+
+// Dark and light: as the system has it, until somebody chooses.
+const theme = document.getElementById("theme");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const chosen = localStorage.getItem("theme");
+if (chosen) document.documentElement.dataset.theme = chosen;
+theme.hidden = false;
+theme.addEventListener("click", () => {
+  const now = document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light");
+  const next = now === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  localStorage.setItem("theme", next);
+});
+
+// Keys: / finds, j and k go through rows, Enter opens one, ? tells of them.
+function move(by) {
+  const rows = [...document.querySelectorAll("table.rows tbody tr")];
+  if (!rows.length) return;
+  const at = rows.findIndex((row) => row.classList.contains("current"));
+  rows[at]?.classList.remove("current");
+  const next = rows[Math.min(rows.length - 1, Math.max(0, at + by))];
+  next.classList.add("current");
+  next.querySelector("a")?.focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, select, textarea")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  const keys = {
+    "/": () => document.getElementById("find")?.focus(),
+    j: () => move(1),
+    k: () => move(-1),
+    "?": () => document.getElementById("keys")?.showModal(),
+  };
+  if (keys[event.key]) {
+    event.preventDefault();
+    keys[event.key]();
+  }
+});
+
+prepare(document);
+setInterval(tellTimes, 1000);
