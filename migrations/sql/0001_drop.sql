@@ -13,7 +13,7 @@ DROP FUNCTION outbox.uuid7();
 DROP FUNCTION outbox.pending(boolean);
 DROP FUNCTION outbox.standing(text, text);
 DROP FUNCTION outbox.settle_breakers(jsonb, timestamptz), outbox.enter_reclaimed(uuid[], timestamptz);
-DROP FUNCTION outbox.settle(jsonb, float8, float8, boolean);
+DROP FUNCTION outbox.settle(jsonb, jsonb, float8, float8, float8, float8, boolean);
 DROP FUNCTION outbox.published(bigint[]), outbox.unpublished(integer), outbox.publish_requests(uuid[]);
 DROP FUNCTION outbox.take_turn_to_publish(), outbox.require_read_committed();
 DROP FUNCTION outbox.recall(jsonb), outbox.dispatched(jsonb), outbox.take(jsonb, float8, float8);

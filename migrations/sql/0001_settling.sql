@@ -24,17 +24,27 @@ BEGIN ATOMIC
       FROM entered n WHERE l.schedule_id = n.schedule_id;
 END;
 
--- Settle a batch: outcome, follow-up event, live stamp and the lane's next intent, in one transaction.
+-- Settle a batch: outcome, follow-up event, live stamp and the lane's next intent, in one transaction. What follows in
+-- the same lanes is handed over: leased to the caller at once, as far as there is room for it.
 --
 -- settlements: an array of objects, the fields of outbox.flow.settlement.Settlement. What names a lease that is
--- not the row's own any more matches nothing; the rows that did match are returned.
+-- not the row's own any more matches nothing: its name is returned (stale, stale_lease). The other rows that are
+-- returned are the steps that are handed over.
+-- room: how many steps of each consumer may be handed over, as {"authz": 10}. Of a store that is halted, or whose
+-- breaker is open, none are.
 -- verify_again_seconds: an intent that ends with an attempt that got no answer is followed by two repairs of
 -- its lane: as soon as that attempt can't land any more, if the bound holds, and once more so much later. A repair
 -- is followed by the second alone: with two each, repairs through a store that answers every other time would breed.
 -- wake: notify idle workers, as the next steps may be for others than the caller.
 CREATE FUNCTION outbox.settle(
-    settlements jsonb, late_write_seconds float8, verify_again_seconds float8, wake boolean)
-RETURNS TABLE (intent_id uuid, lease_number bigint)
+    settlements jsonb, room jsonb, lease_seconds float8, step_timeout_seconds float8,
+    late_write_seconds float8, verify_again_seconds float8, wake boolean)
+RETURNS TABLE (
+    stale uuid, stale_lease bigint,
+    intent_id uuid, schedule_id text, kind text, event_type text, lease_number bigint, attempt integer,
+    strikes integer, unknown boolean, cause_code text, cause_message text, looking boolean,
+    patience float8, request jsonb, creator jsonb, trace jsonb, live_intent uuid,
+    live_adopted boolean, ran_out boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -45,6 +55,9 @@ DECLARE
     moment  timestamptz;
     matched uuid[];
     leases  bigint[];
+    names   text[];
+    rooms   integer[];
+    handed  uuid[];
     notifies boolean;
     reclaims uuid[];
     leased    CONSTANT text := 'leased';
@@ -62,15 +75,26 @@ BEGIN
          WHERE q.state = leased
          ORDER BY q.intent_id
            FOR UPDATE OF q) AS m;
+    RETURN QUERY
+    SELECT o.*, n.* FROM (SELECT s.intent_id, s.lease_number
+                            FROM jsonb_to_recordset(settlements) AS s (intent_id uuid, lease_number bigint)
+                          EXCEPT SELECT * FROM unnest(matched, leases)) AS o
+      LEFT JOIN outbox.steps('{}') AS n ON false;
     IF matched IS NULL THEN
         RETURN;
     END IF;
     moment := clock_timestamp();
 
-    -- 2. Events and attempts are written, queue rows moved on, and intents ended (item, logged … remembered).
-    -- 3. The first follower of each ended head becomes the head (the UPDATE at the end).
-    WITH item AS (
-        SELECT DISTINCT ON (s.intent_id) s.*, q.schedule_id, q.position,
+    -- 2. Breakers open and close. They, halts and the caller say how many steps may be handed over.
+    PERFORM outbox.settle_breakers(settlements, moment);
+    SELECT array_agg(r.key), array_agg(r.value::integer) INTO names, rooms FROM jsonb_each_text(room) AS r
+     WHERE NOT EXISTS (SELECT FROM outbox.breakers b WHERE b.consumer = r.key)
+       AND r.key <> ALL (outbox.halted_stores());
+
+    -- 3. Events and attempts are written, queue rows moved on, and intents ended (item, logged … remembered).
+    -- 4. The first follower of each ended head becomes the head (followers, promoted).
+    WITH current AS (
+        SELECT DISTINCT ON (s.intent_id) s.*, q.schedule_id, q.position, q.halted,
                CASE WHEN s.unknown
                     THEN greatest(q.unknown_until, q.deadline + make_interval(secs => late_write_seconds))
                     ELSE q.unknown_until END AS unknown_until
@@ -84,6 +108,12 @@ BEGIN
            AND q.event_type = s.event_type
          WHERE q.state = leased
          ORDER BY s.intent_id
+    ), item AS MATERIALIZED (
+        SELECT g.*, g.goes AND row_number() OVER (PARTITION BY g.next_consumer, g.goes ORDER BY g.position)
+                    <= coalesce(rooms[array_position(names, g.next_consumer)], 0) AS handed
+          FROM (SELECT c.*, h.holds, c.action = 'advance' AND NOT (c.terminal OR h.holds OR c.halted) AS goes
+                  FROM current c
+                 CROSS JOIN LATERAL (SELECT coalesce(c.waits AND c.unknown_until > moment, false) AS holds) AS h) AS g
     ), logged AS (
         INSERT INTO outbox.events (intent_id, schedule_id, type, at, consumer, attempt, lease_number,
                                    error_code, error_message, zed_token)
@@ -106,17 +136,22 @@ BEGIN
                consumer = coalesce(i.next_consumer, q.consumer),
                state = CASE i.action
                    WHEN 'advance' THEN
-                       CASE WHEN i.waits AND i.unknown_until > moment THEN 'holding' ELSE 'ready' END
+                       CASE WHEN i.handed THEN 'leased' WHEN i.holds THEN 'holding' ELSE 'ready' END
                    WHEN 'retry' THEN 'waiting'
                    WHEN 'hold' THEN 'holding'
                    WHEN 'park' THEN 'parked' END,
                due_at = CASE i.action
-                   WHEN 'advance' THEN CASE WHEN i.waits THEN greatest(moment, i.unknown_until) ELSE moment END
+                   WHEN 'advance' THEN CASE WHEN i.handed THEN moment + make_interval(secs => lease_seconds)
+                                            WHEN i.waits THEN greatest(moment, i.unknown_until)
+                                            ELSE moment END
                    WHEN 'retry' THEN greatest(moment + make_interval(secs => i.delay_seconds),
                                               CASE WHEN i.waits THEN i.unknown_until END)
                    WHEN 'hold' THEN greatest(moment, i.unknown_until)
                    WHEN 'park' THEN 'infinity' END,
-               attempts = CASE i.action WHEN 'advance' THEN 0 ELSE q.attempts END,
+               lease_number = q.lease_number + i.handed::integer,
+               deadline = CASE WHEN i.handed THEN moment + make_interval(secs => step_timeout_seconds)
+                               ELSE q.deadline END,
+               attempts = CASE i.action WHEN 'advance' THEN i.handed::integer ELSE q.attempts END,
                strikes = CASE i.action WHEN 'advance' THEN 0 ELSE q.strikes + i.strike::integer END,
                patience = CASE WHEN i.action = 'advance' THEN 0
                                WHEN i.patient THEN q.patience + i.delay_seconds
@@ -131,6 +166,7 @@ BEGIN
                failing_since = CASE i.action WHEN 'advance' THEN NULL
                                              ELSE coalesce(q.failing_since, moment) END
           FROM item i WHERE q.intent_id = ANY (ARRAY[i.intent_id]) AND NOT i.terminal
+        RETURNING q.intent_id, i.handed
     ), ended AS (
         DELETE FROM outbox.queue q USING item i WHERE q.intent_id = ANY (ARRAY[i.intent_id]) AND i.terminal
         RETURNING q.schedule_id, q.intent_id, i.live, i.unknown_until,
@@ -165,25 +201,46 @@ BEGIN
            SET live_intent = excluded.live_intent,
                hold_until = greatest(l.hold_until, excluded.hold_until),
                updated_at = excluded.updated_at
+    ), unused AS (
+        SELECT array_agg(r.room - (SELECT count(*)::integer FROM item i
+                                    WHERE i.handed AND i.next_consumer = r.consumer) ORDER BY r.at) AS rooms
+          FROM unnest(names, rooms) WITH ORDINALITY AS r (consumer, room, at)
+    ), followers AS (
+        SELECT g.*, g.goes AND row_number() OVER (PARTITION BY g.consumer, g.goes ORDER BY g.position)
+                    <= coalesce((SELECT u.rooms FROM unused u)[array_position(names, g.consumer)], 0) AS handed
+          FROM (SELECT f.*, h.hold_until, t.what IS NOT NULL AS halted,
+                       t.what IS NULL AND coalesce(h.hold_until <= moment, true) AS goes
+                  FROM ended e
+                  LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[e.schedule_id])
+                  LEFT JOIN outbox.halts t ON t.what = ANY (ARRAY[e.schedule_id])
+                 CROSS JOIN LATERAL (SELECT greatest(e.hold_until, l.hold_until) AS hold_until) AS h
+                 CROSS JOIN LATERAL (
+                    SELECT f.intent_id, f.consumer, f.position FROM outbox.queue f
+                     WHERE f.place = 'behind' AND f.schedule_id = e.schedule_id
+                     ORDER BY f.position LIMIT 1) AS f) AS g
+    ), promoted AS (
+        UPDATE outbox.queue q
+           SET place = 'head',
+               halted = f.halted,
+               state = CASE WHEN f.handed THEN 'leased' WHEN f.hold_until > moment THEN 'holding' ELSE 'ready' END,
+               lease_number = q.lease_number + f.handed::integer,
+               attempts = q.attempts + f.handed::integer,
+               deadline = CASE WHEN f.handed THEN moment + make_interval(secs => step_timeout_seconds)
+                               ELSE q.deadline END,
+               due_at = CASE WHEN f.handed THEN moment + make_interval(secs => lease_seconds)
+                             ELSE greatest(moment, f.hold_until) END
+          FROM followers f WHERE q.intent_id = ANY (ARRAY[f.intent_id])
+        RETURNING q.intent_id, f.handed
     )
-    UPDATE outbox.queue q
-       SET place = 'head',
-           halted = EXISTS (SELECT FROM outbox.halts h WHERE h.what = ANY (ARRAY[q.schedule_id])),
-           state = CASE WHEN n.hold_until > moment THEN 'holding' ELSE 'ready' END,
-           due_at = greatest(moment, n.hold_until)
-      FROM (SELECT b.intent_id, greatest(e.hold_until, l.hold_until) AS hold_until
-              FROM ended e
-              LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[e.schedule_id])
-             CROSS JOIN LATERAL (
-                SELECT f.intent_id FROM outbox.queue f
-                 WHERE f.place = 'behind' AND f.schedule_id = e.schedule_id
-                 ORDER BY f.position LIMIT 1) AS b) AS n
-     WHERE q.intent_id = ANY (ARRAY[n.intent_id]);
+    SELECT coalesce(array_agg(h.intent_id), '{}') INTO handed
+      FROM (SELECT * FROM moved UNION ALL SELECT * FROM promoted) AS h WHERE h.handed;
 
-    -- 4. Breakers open and close.
-    PERFORM outbox.settle_breakers(settlements, moment);
+    -- 5. The requests of intents whose turn has come are published.
+    IF publishes THEN
+        PERFORM outbox.publish_requests(handed);
+    END IF;
 
-    -- 5. What was reclaimed is entered.
+    -- 6. What was reclaimed is entered.
     SELECT bool_or(s.terminal OR s.action = 'park'), array_agg(s.intent_id) FILTER (
                WHERE s.live = 'reclaim' AND (s.intent_id, s.lease_number) IN (SELECT * FROM unnest(matched, leases)))
       INTO notifies, reclaims
@@ -193,7 +250,7 @@ BEGIN
         PERFORM outbox.enter_reclaimed(reclaims, moment);
     END IF;
 
-    -- 6. Whoever waits to hear is notified.
+    -- 7. Whoever waits to hear is notified.
     IF notifies AND outbox.somebody_waits(moment) THEN
         PERFORM outbox.tell('outbox_settled');
     END IF;
@@ -201,6 +258,7 @@ BEGIN
         PERFORM outbox.tell('outbox_work');
     END IF;
 
-    RETURN QUERY SELECT DISTINCT m.* FROM unnest(matched, leases) AS m;
+    RETURN QUERY
+    SELECT NULL::uuid, NULL::bigint, h.* FROM outbox.steps(handed) AS h;
 END;
 $$;

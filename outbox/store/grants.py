@@ -22,7 +22,8 @@ GRANT EXECUTE ON FUNCTION outbox.intent_result(uuid), outbox.awaited_result(uuid
 -- Workers may claim and settle, and ask what they need to know for that.
 GRANT EXECUTE ON FUNCTION
     outbox.claim(jsonb, jsonb, double precision, double precision, double precision),
-    outbox.settle(jsonb, double precision, double precision, boolean)
+    outbox.settle(jsonb, jsonb, double precision, double precision, double precision, double precision,
+                  boolean)
     TO outbox_worker;
 GRANT EXECUTE ON FUNCTION outbox.standing(text, text), outbox.pending(boolean) TO outbox_worker;
 -- Any process may show the whole outbox in figures.

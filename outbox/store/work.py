@@ -1,7 +1,9 @@
 """The worker's side of Postgres: claim, take, settle, standing, pending; each a call of one SQL function."""
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -22,7 +24,9 @@ _CLAIM: LiteralString = """
 _TAKE: LiteralString = "SELECT * FROM outbox.take(%(dispatches)s::jsonb, %(lease)s, %(step_timeout)s)"
 _DISPATCHED: LiteralString = "SELECT * FROM outbox.dispatched(%(dispatches)s::jsonb)"
 _SETTLE: LiteralString = """
-    SELECT * FROM outbox.settle(%(settlements)s::jsonb, %(late_write)s, %(verify_again)s, %(wake)s)
+    SELECT * FROM outbox.settle(
+        %(settlements)s::jsonb, %(room)s::jsonb, %(lease)s, %(step_timeout)s,
+        %(late_write)s, %(verify_again)s, %(wake)s)
 """
 _STANDING: LiteralString = "SELECT outbox.standing(%(schedule)s, %(stamp)s)"
 _PENDING: LiteralString = "SELECT outbox.pending(%(repairs)s)"
@@ -36,6 +40,20 @@ class Timing:
     step_timeout: float
     late_write: float
     verify_again: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settle did.
+
+    Attributes:
+        matched: the intent and lease number of each settlement that matched. The others named a lease that is
+            over: nothing happened to their steps.
+        handed: steps that follow in the same lanes, leased to the one who settled.
+    """
+
+    matched: AbstractSet[tuple[UUID, int]]
+    handed: Sequence[Dispatch] = ()
 
 
 class WorkStore:
@@ -53,6 +71,7 @@ class WorkStore:
         """
         self._engine = engine
         self._timing = timing
+        self._rated = frozenset(rates or {})
         self._rates = orjson.dumps({name.value: rate for name, rate in (rates or {}).items()}).decode()
 
     async def claim(self, limits: Mapping[Consumer, int]) -> list[Dispatch]:
@@ -60,7 +79,7 @@ class WorkStore:
         # Taken before the call: the worker's deadline is never later than the one in the database.
         deadline = clock.monotonic() + self._timing.step_timeout
         asked = {
-            "limits": orjson.dumps({name.value: room for name, room in limits.items()}).decode(),
+            "limits": _limits(limits),
             "rates": self._rates,
             "lease": self._timing.lease,
             "step_timeout": self._timing.step_timeout,
@@ -86,21 +105,37 @@ class WorkStore:
         found = await rows(self._engine, _DISPATCHED, {"dispatches": _named(dispatches)})
         return {(row["intent_id"], row["lease_number"]) for row in found}
 
-    async def settle(self, settlements: Sequence[Settlement], *, wake: bool = False) -> set[tuple[UUID, int]]:
+    async def settle(
+        self,
+        settlements: Sequence[Settlement],
+        *,
+        room: Mapping[Consumer, int] = MappingProxyType({}),
+        wake: bool = False,
+    ) -> Settled:
         """Settle a batch in one transaction.
 
-        Returns:
-            The intent and lease number of those that matched. The others named a lease that is over:
-            nothing happened to their steps.
+        Args:
+            settlements: what came of steps that the caller had leased.
+            room: how many of the steps that follow may be leased to the caller, of each consumer; the others
+                are due for everybody. Of a consumer with a rate none are: it is spent by claims alone.
+            wake: tell others that there may be steps for them.
         """
+        deadline = clock.monotonic() + self._timing.step_timeout
         parameters = {
             "settlements": orjson.dumps(settlements).decode(),
+            "room": _limits({name: many for name, many in room.items() if name not in self._rated}),
+            "lease": self._timing.lease,
+            "step_timeout": self._timing.step_timeout,
             "late_write": self._timing.late_write,
             "verify_again": self._timing.verify_again,
             "wake": wake,
         }
-        matched = await rows(self._engine, _SETTLE, parameters)
-        return {(row["intent_id"], row["lease_number"]) for row in matched}
+        answer = await rows(self._engine, _SETTLE, parameters)
+        stale = {(row["stale"], row["stale_lease"]) for row in answer if row["stale"]}
+        return Settled(
+            {(one.intent_id, one.lease_number) for one in settlements} - stale,
+            [_dispatch(row, deadline) for row in answer if not row["stale"]],
+        )
 
     async def standing(self, schedule_id: str, stamp: str) -> Standing:
         """Tell what a stamp found on a schedule is."""
@@ -111,6 +146,10 @@ class WorkStore:
         """Whether anything is left that goes on without a person; due repairs count for who does them."""
         (found,) = await rows(self._engine, _PENDING, {"repairs": repairs})
         return bool(found["pending"])
+
+
+def _limits(limits: Mapping[Consumer, int]) -> str:
+    return orjson.dumps({name.value: room for name, room in limits.items()}).decode()
 
 
 def _named(dispatches: Collection[tuple[UUID, int]]) -> str:

@@ -17,6 +17,7 @@ from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome
 from outbox.flow.settlement import Settlement
 from outbox.flow.table import TERMINALS, EventType, Kind
+from outbox.store.work import Settled
 from outbox.telemetry import catalogue
 from outbox.telemetry.catalogue import Metric, Reading
 from outbox.worker.observer import Report
@@ -97,12 +98,13 @@ class Counted:
             self._counts[catalogue.STEP_ERRORS][consumer, outcome.code.value] += 1
         self._effect.record(seconds, {"consumer": consumer, "effect": effect})
 
-    def settled(self, batch: Sequence[Settlement], matched: set[tuple[UUID, int]], seconds: float) -> None:
+    def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
         """Count what was settled, and what was dropped."""
         self._settle.record(seconds)
-        self._counts[catalogue.SETTLEMENTS_DROPPED][()] += len(batch) - len(matched)
+        self._counts[catalogue.SETTLEMENTS_DROPPED][()] += len(batch) - len(settled.matched)
+        self._counts[catalogue.STEPS_TAKEN].update((one.consumer.value,) for one in settled.handed)
         for settlement in batch:
-            if (settlement.intent_id, settlement.lease_number) in matched:
+            if (settlement.intent_id, settlement.lease_number) in settled.matched:
                 self._counts[catalogue.SETTLEMENTS][settlement.action.value,] += 1
                 if settlement.terminal and settlement.next_event:
                     self._ended(settlement, settlement.next_event)

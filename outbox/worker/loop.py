@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -24,9 +24,11 @@ from outbox.flow.settlement import Action, RetryPolicy, Settlement, decide, park
 from outbox.flow.table import Consumer
 from outbox.pulse import Pulse
 from outbox.store.engine import is_passing, why
+from outbox.worker.credit import Credit
 from outbox.worker.observer import Observer, Unobserved
 from outbox.worker.settler import Settler, Settles
 from outbox.worker.source import Source
+from outbox.worker.wake import WakeSignal
 
 _POSTGRES_AWAY_SECONDS = 1.0
 
@@ -75,7 +77,8 @@ class Worker:
         self._log = log.bind()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_flight: Counter[Consumer] = Counter()
+        self._credit = Credit(options.concurrency)
+        self._progress = WakeSignal()
         self._failure: BaseException | None = None
         self._settled_as: Counter[Action] = Counter()
         # A worker for one store alone must wake the workers of the other when it settles, and one that takes
@@ -85,6 +88,7 @@ class Worker:
             store,
             batch_max=options.settle_batch_max,
             wake=wakes,
+            room=self._room,
             on_settled=self._settled,
             observer=self._observer,
         )
@@ -110,9 +114,10 @@ class Worker:
         try:
             while not self._stopping.is_set():
                 self._pulse.beat()
-                credit = self._credit()
+                credit = self._credit.for_claim()
                 taken = await self._take(credit)
                 await reach("take.after")
+                self._credit.claimed(taken)
                 for dispatch in taken:
                     self._start(dispatch)
                 if taken and len(taken) == sum(credit.values()):
@@ -141,13 +146,9 @@ class Worker:
         """Whether it was told to stop, and takes no more."""
         return self._stopping.is_set()
 
-    def in_flight(self) -> dict[Consumer, int]:
+    def in_flight(self) -> Mapping[Consumer, int]:
         """How many steps of each consumer are under way: applied, or waiting to be settled."""
-        return {name: self._in_flight[name] for name in self._options.concurrency}
-
-    def _credit(self) -> dict[Consumer, int]:
-        free = {name: most - self._in_flight[name] for name, most in self._options.concurrency.items()}
-        return {name: room for name, room in free.items() if room > 0}
+        return self._credit.in_flight
 
     async def _take(self, credit: Mapping[Consumer, int]) -> list[Dispatch]:
         if not credit:
@@ -167,13 +168,13 @@ class Worker:
         return taken
 
     def _start(self, dispatch: Dispatch) -> None:
-        self._in_flight[dispatch.consumer] += 1
         task = asyncio.create_task(self._work(dispatch), name=f"outbox-{dispatch.intent_id}")
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._progress.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("step.died", task=task.get_name(), exc_info=error)
             self._failure = self._failure or error
@@ -210,14 +211,22 @@ class Worker:
             log.exception("step.unexpected", intent_id=str(dispatch.intent_id))
             return Unknown(ErrorCode.UNEXPECTED, f"{type(error).__name__}: {error}"[:500])
 
-    def _settled(self, batch: list[Settlement]) -> None:
-        for settlement in batch:
-            self._in_flight[settlement.consumer] -= 1
-            self._settled_as[settlement.action] += 1
-        self._source.wake()
+    def _room(self, batch: Sequence[Settlement]) -> Mapping[Consumer, int]:
+        """What a settle of these may hand over: a worker that stops takes nothing more."""
+        return {} if self._stopping.is_set() else self._credit.for_settle(batch)
+
+    def _settled(self, batch: Sequence[Settlement], handed: Sequence[Dispatch]) -> None:
+        self._credit.settled(batch, handed)
+        self._settled_as.update(settlement.action for settlement in batch)
+        for dispatch in handed:
+            self._start(dispatch)
+        self._progress.set()
+        # Where each step was followed by another, there is nothing to look for, and no room for more.
+        if len(handed) < len(batch) or self._credit.short:
+            self._source.wake()
 
     async def _idle(self) -> bool:
-        if self._in_flight.total():
+        if any(self._credit.in_flight.values()):
             return False
         try:
             return not await self._source.pending(repairs=Consumer.BOTH in self._effects)
@@ -228,14 +237,21 @@ class Worker:
             return False
 
     async def _drain(self, settling: asyncio.Task[None]) -> None:
-        """Let the steps under way finish, release those that take too long, and settle all of them."""
+        """Let the steps under way finish, release those that take too long, and settle all of them.
+
+        What the settle under way hands over is under way like the rest: its lease has begun.
+        """
+        self._stopping.set()
         self._source.close()
         until = clock.monotonic() + self._options.drain_seconds
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=self._options.drain_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        while self._tasks or (self._credit.lent and not settling.done()):
+            if (left := until - clock.monotonic()) <= 0:
+                break
+            await self._progress.wait(left)
+        late = list(self._tasks)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
         if settling.done():
             await settling
         # A batch cut off here is written again; where it had been committed, that matches nothing.

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
-from uuid import UUID
 
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Outcome
 from outbox.flow.settlement import Settlement
+from outbox.store.work import Settled
 
 Report = Callable[[Outcome], None]
 """Takes the outcome of an attempt."""
@@ -28,8 +28,8 @@ class Observer(Protocol):
         """An attempt at a step is made inside; its outcome is reported before the end."""
         ...
 
-    def settled(self, batch: Sequence[Settlement], matched: set[tuple[UUID, int]], seconds: float) -> None:
-        """A batch was settled in so long; those that matched are named, the rest is dropped."""
+    def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
+        """A batch was settled in so long; what is not among those that matched is dropped."""
         ...
 
 
@@ -44,7 +44,7 @@ class Unobserved:
         del dispatch
         return _NOTHING
 
-    def settled(self, batch: Sequence[Settlement], matched: set[tuple[UUID, int]], seconds: float) -> None:
+    def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
         """Take no notice."""
 
 

@@ -1,18 +1,20 @@
 """Settles outcomes in batches: what gathers while one batch is written is the next."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
-from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from outbox import clock
 from outbox.failpoints import reach
+from outbox.flow.dispatch import Dispatch
 from outbox.flow.settlement import Settlement
+from outbox.flow.table import Consumer
 from outbox.pulse import Pulse
 from outbox.store.engine import is_passing, why
+from outbox.store.work import Settled
 from outbox.worker.observer import Observer
 
 _RETRY_SECONDS = 0.5
@@ -23,13 +25,17 @@ log = structlog.get_logger()
 class Settles(Protocol):
     """What the settler asks of Postgres."""
 
-    async def settle(self, settlements: Sequence[Settlement], *, wake: bool = False) -> set[tuple[UUID, int]]:
-        """Settle a batch in one transaction; tell the intents and lease numbers of those that matched."""
+    async def settle(
+        self, settlements: Sequence[Settlement], *, room: Mapping[Consumer, int], wake: bool = False
+    ) -> Settled:
+        """Settle a batch in one transaction; lease at most so many of the steps that follow."""
         ...
 
 
 class Settler:
     """One writer for all of a worker's outcomes.
+
+    ``room`` tells how many of the steps that follow a batch may be handed over; ``on_settled`` gets them.
 
     Attributes:
         dropped: how many settlements named a lease that was over.
@@ -42,12 +48,14 @@ class Settler:
         *,
         batch_max: int,
         wake: bool,
-        on_settled: Callable[[list[Settlement]], None],
+        room: Callable[[Sequence[Settlement]], Mapping[Consumer, int]],
+        on_settled: Callable[[Sequence[Settlement], Sequence[Dispatch]], None],
         observer: Observer,
     ) -> None:
         self._store = store
         self._batch_max = batch_max
         self._wake = wake
+        self._room = room
         self._on_settled = on_settled
         self._observer = observer
         self._waiting: list[Settlement] = []
@@ -80,7 +88,7 @@ class Settler:
             began = clock.monotonic()
             try:
                 await reach("settle.before")
-                matched = await self._store.settle(batch, wake=self._wake)
+                settled = await self._store.settle(batch, room=self._room(batch), wake=self._wake)
                 await reach("settle.after")
             except DBAPIError as error:
                 if not is_passing(error):
@@ -91,14 +99,13 @@ class Settler:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             del self._waiting[: len(batch)]
-            self._observer.settled(batch, matched, clock.monotonic() - began)
-            self._tell(batch, len(matched))
+            self._observer.settled(batch, settled, clock.monotonic() - began)
+            self._tell(len(batch) - len(settled.matched))
+            self._on_settled(batch, settled.handed)
         self.pulse.rest()
         self._filled.clear()
 
-    def _tell(self, batch: list[Settlement], matched: int) -> None:
-        stale = len(batch) - matched
+    def _tell(self, stale: int) -> None:
         if stale:
             self.dropped += stale
             log.warning("settle.dropped", stale=stale, why="the lease was over before the outcome came")
-        self._on_settled(batch)

@@ -21,6 +21,7 @@ ROWS: Mapping[str, Row] = {
     "P1b": intake.batches,
     "P2": against.procrastinate,
     "P2b": against.unordered,
+    "P2c": draining.two_steps,
     "P3": stores.converge,
     "P4": stores.latency,
     "P5": depth.any_depth,

@@ -1,4 +1,4 @@
-"""P2, P6: what taking and settling steps costs where the effects cost nothing."""
+"""P2, P2c, P6: what taking and settling steps costs where the effects cost nothing."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ import psycopg
 import outbox
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
-from outbox.flow.outcome import Outcome, Refused
+from outbox.flow.outcome import Done, Outcome, Refused
 from outbox.flow.settlement import RetryPolicy
 from outbox.flow.table import Consumer
 from outbox.store.engine import open_engine
@@ -19,7 +19,7 @@ from outbox.store.work import Timing, WorkStore
 from outbox.worker.loop import Worker, WorkerOptions
 from outbox.worker.source import DirectSource
 from tests.bench.intake import OWNER
-from tests.bench.measure import Result, Side, check
+from tests.bench.measure import Result, Side, check, in_turn, middle
 from tests.bench.stage import Stage
 
 TIMING = Timing(lease=30.0, step_timeout=10.0, late_write=30.0)
@@ -31,21 +31,33 @@ _NO = Refused(ErrorCode.REFUSED, "a benchmark refuses everything")
 class NoEffects:
     """Refuses each create at once, which ends it after one step; sees to the order of each lane."""
 
+    steps = 1
+    ends_as = "schedule.create_failed"
+    outcome: Outcome = _NO
+
     def __init__(self) -> None:
-        self.latest: dict[str, int] = {}
+        self.latest: dict[str, tuple[int, bool]] = {}
         self.applied = 0
         self.disorder = 0
 
     async def apply(self, dispatch: Dispatch) -> Outcome:
-        number = dispatch.request["interval_seconds"]
-        if self.latest.get(dispatch.schedule_id, 0) >= number:
+        place = dispatch.request["interval_seconds"], dispatch.consumer is Consumer.TEMPORAL
+        if self.latest.get(dispatch.schedule_id, (0, False)) >= place:
             self.disorder += 1
-        self.latest[dispatch.schedule_id] = number
+        self.latest[dispatch.schedule_id] = place
         self.applied += 1
-        return _NO
+        return self.outcome
 
     async def look(self, dispatch: Dispatch) -> Outcome:
         raise AssertionError(f"{dispatch.intent_id}: there is nothing to look for")
+
+
+class BothSteps(NoEffects):
+    """Says of each step that it is done, so that a create ends after two."""
+
+    steps = 2
+    ends_as = "schedule.created"
+    outcome = Done()
 
 
 async def fill(url: str, intents: int, lanes: int, *, prefix: str = "lane", params: Any = None) -> None:
@@ -80,9 +92,26 @@ async def worker(
         yield Worker(DirectSource(store, notifier), store, serves, options)
 
 
-async def drain(stage: Stage, url: str, intents: int) -> Side:
+async def two_steps(stage: Stage) -> list[Result]:
+    """P2c: creates of two steps, beside twice the time of as many that end after one."""
+    intents = stage.scale.of(50_000, least=60)
+    lanes = max(2, intents // 5)
+
+    async def run(effects: NoEffects) -> Side:
+        with stage.database() as url:
+            await fill(url, intents, lanes)
+            return await drain(stage, url, intents, effects)
+
+    rounds = 1 if stage.scale.share == 0 else 3
+    both, single = await in_turn(rounds, lambda: run(BothSteps()), lambda: run(NoEffects()))
+    values = [two.seconds / (2 * one.seconds) for two, one in zip(both, single, strict=True)]
+    detail = {"two_steps": middle(both), "one_step": middle(single), "intents": intents, "lanes": lanes}
+    return [Result.of("P2c", values, at_most=0.75, detail=detail)]
+
+
+async def drain(stage: Stage, url: str, intents: int, effects: NoEffects | None = None) -> Side:
     """Work off what was filled in, and check that all of it was, in order."""
-    effects = NoEffects()
+    effects = effects or NoEffects()
     async with worker(url, effects) as one:
         with stage.meter() as reading:
             await one.run()
@@ -96,11 +125,13 @@ async def check_drained(url: str, effects: NoEffects, intents: int) -> None:
         row = await (
             await line.execute(
                 "SELECT (SELECT count(*) FROM outbox.queue), (SELECT count(*) FROM outbox.intent_status"
-                " WHERE event_type = 'schedule.create_failed')"
+                " WHERE event_type = %s)",
+                [effects.ends_as],
             )
         ).fetchone()
     check(effects.disorder == 0, f"{effects.disorder} steps came out of their lane's order")
-    check(effects.applied == intents, f"{effects.applied} of {intents} steps were applied")
+    steps = effects.steps * intents
+    check(effects.applied == steps, f"{effects.applied} of {steps} steps were applied")
     check(row == (0, intents), f"left in the queue, and ended: {row}, not (0, {intents})")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +111,11 @@ async def converge(stage: Stage) -> list[Result]:
             lambda: _without(stage, stores, entries(creates)),
         )
     detail = {"outbox": middle(mine), "bare_effects": middle(theirs), "creates": creates}
-    return [Result.of("P3", ratios(mine, theirs), at_least=0.9, detail=detail)]
+    cpu = [(my.client_cpu + my.server_cpu) / bare.client_cpu for my, bare in zip(mine, theirs, strict=True)]
+    return [
+        Result.of("P3", ratios(mine, theirs), at_least=0.95, detail=detail),
+        Result.of("P3/cpu", cpu, at_most=1.5, detail=detail),
+    ]
 
 
 async def _through_the_outbox(stage: Stage, stores: Stores, asked: list[outbox.CreateSchedule]) -> Side:
@@ -212,10 +216,10 @@ async def worker_on(
         worker = Worker(DirectSource(store, notifier), store, effects, options)
         settled = worker._settler._on_settled
 
-        def tell(batch: list[Settlement]) -> None:
+        def tell(batch: Sequence[Settlement], handed: Sequence[Dispatch]) -> None:
             if any(one.next_event is EventType.CREATED for one in batch):
                 created.set()
-            settled(batch)
+            settled(batch, handed)
 
         worker._settler._on_settled = tell
         yield worker, created

@@ -77,7 +77,7 @@ SETTLE = """
 SELECT outbox.settle(jsonb_build_array(jsonb_build_object(
            'intent_id', q.intent_id, 'lease_number', q.lease_number, 'event_type', q.event_type, 'attempt', 1,
            'consumer', 'authz', 'action', 'retry', 'terminal', false, 'waits', false, 'delay_seconds', 0,
-           'strike', false, 'error_code', 'raced', 'error_message', 'x')), 1, 1, false)
+           'strike', false, 'error_code', 'raced', 'error_message', 'x')), '{}', 1, 1, 1, 1, false)
   FROM outbox.queue q
 """
 HEAD = "UPDATE outbox.queue SET place = 'head', "

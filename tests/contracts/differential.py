@@ -378,13 +378,18 @@ class Pair:
         self.did.append(
             f"settle {[(one.event_type.value, one.lease_number, one.action.value) for one in batch]}"
         )
-        real = await self._store.settle(batch)
-        _equal("matched", real, self.memory.settle(batch))
+        room = {consumer: self._dice.choice([0, 1, 100]) for consumer in Consumer}
+        real = await self._store.settle(batch, room=room)
+        memory = self.memory.settle(batch, room, 0.0)
+        self._adopt()
+        _equal("matched", real.matched, memory.matched)
+        _equal("handed over", _by_id(real.handed), _by_id(memory.handed))
         # Some stay, to be settled again when their lease is over.
         ended = {one.intent_id for one in batch}
         self._leased = [
             one for one in self._leased if one.intent_id not in ended or self._dice.random() < 0.2
         ]
+        self._leased += real.handed
 
     def _settlement(self, dispatch: Dispatch) -> Settlement:
         if self._dice.random() < self._mix.parks * (1 + 2 * dispatch.unknown):

@@ -16,7 +16,7 @@ from consumers.calls import StoreFailure
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Creator
 from outbox.flow.outcome import Outcome, Refused, Transient, Unknown
-from outbox.flow.settlement import RetryPolicy, decide
+from outbox.flow.settlement import Action, RetryPolicy, decide
 from outbox.flow.table import TERMINALS, Live
 from tests.model import lane as lanes
 from tests.model.attempt import run
@@ -130,7 +130,7 @@ def _steps(state: State, scenario: Scenario, *, bounded: bool) -> Iterator[Step]
 def _attempt(state: State, entries: tuple[Entry, ...], answers: tuple[Answer, ...]) -> Iterator[Step]:
     following = run(state.lane, entries, answers)
     if not isinstance(following, Call):
-        yield _settle(state, entries, following)
+        yield from _settle(state, entries, following)
         if state.faults:
             yield "the worker dies before the settle", _die(state)
         return
@@ -155,10 +155,16 @@ def _attempt(state: State, entries: tuple[Entry, ...], answers: tuple[Answer, ..
         yield f"{name}: refused", replace(worse, answers=(*answers, BAD))
 
 
-def _settle(state: State, entries: tuple[Entry, ...], outcome: Outcome) -> Step:
+def _settle(state: State, entries: tuple[Entry, ...], outcome: Outcome) -> Iterator[Step]:
     one = decide(dispatch(state.lane, entries), outcome, _POLICY, Random(0))
     label = f"settle {type(outcome).__name__}: {one.action.value} {one.next_event or ''}"
-    return label, replace(state, lane=lanes.settle(state.lane, one), answers=None)
+    lane = lanes.settle(state.lane, one)
+    yield label, replace(state, lane=lane, answers=None)
+    if one.action is Action.ADVANCE and (handed := lanes.hand_over(lane, entries)):
+        leased = replace(state, lane=handed, answers=())
+        yield f"{label}, and what follows is handed over", leased
+        if state.faults:
+            yield f"{label}, and what follows is handed over, but the answer is lost", _die(leased)
 
 
 def _die(state: State) -> State:

@@ -161,6 +161,11 @@ def settle(lane: Lane, one: Settlement) -> Lane:
             return replace(lane, head=going)
 
 
+def hand_over(lane: Lane, entries: tuple[Entry, ...]) -> Lane | None:
+    """What follows a settlement is leased at once: the intent's next step, or the lane's next intent."""
+    return claim(lane) if lane.head is not None else claim(begin(lane, entries) or lane)
+
+
 def _end(lane: Lane, head: Head, live: Live) -> Lane:
     stamps = {Live.SET: head.number, Live.CLEAR: None, Live.KEEP: lane.live}
     repairs = head.number >= _FIRST_REPAIR

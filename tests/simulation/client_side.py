@@ -18,7 +18,7 @@ from outbox import clock
 from outbox.flow.dispatch import Dispatch, Effects, Standing
 from outbox.flow.settlement import Settlement
 from outbox.flow.table import Consumer
-from outbox.store.work import Timing
+from outbox.store.work import Settled, Timing
 from tests.simulation.ledger.postgres import MemoryPostgres
 from tests.simulation.network import Fault, Network
 from tests.simulation.spicedb import Channel, MemorySpiceDB
@@ -98,21 +98,25 @@ class SimulatedStore:
         taken: list[Dispatch] = await self._network.call("claim", act)
         return taken
 
-    async def settle(self, settlements: Sequence[Settlement], *, wake: bool = False) -> set[tuple[UUID, int]]:
+    async def settle(
+        self, settlements: Sequence[Settlement], *, room: Mapping[Consumer, int], wake: bool = False
+    ) -> Settled:
         """Settle a batch."""
         batch = tuple(settlements)
+        deadline = clock.monotonic() + self._timing.step_timeout
 
-        def act() -> set[tuple[UUID, int]]:
-            matched = self._postgres.settle(batch)
-            self._watcher.settled(matched)
-            if wake and matched:
+        def act() -> Settled:
+            settled = self._postgres.settle(batch, room, deadline)
+            self._watcher.settled(settled.matched)
+            self._watcher.claimed(settled.handed)
+            if wake and settled.matched:
                 self._postgres.on_work()
-            return matched
+            return settled
 
         told = ", ".join(
             f"{one.event_type.value} {one.action.value} {str(one.intent_id)[-4:]}" for one in batch
         )
-        settled: set[tuple[UUID, int]] = await self._network.call(f"settle {told}", act)
+        settled: Settled = await self._network.call(f"settle {told}", act)
         return settled
 
     async def standing(self, schedule_id: str, stamp: str) -> Standing:

@@ -19,7 +19,7 @@ from tests.store.conftest import Enqueue, Query
 from tests.store.roles import connected_as
 
 ALL = {Consumer.AUTHZ: 10, Consumer.TEMPORAL: 10}
-SETTLE = "SELECT * FROM outbox.settle(%s::jsonb, 1, 1, false)"
+SETTLE = "SELECT * FROM outbox.settle(%s::jsonb, '{}', 1, 1, 1, 1, false)"
 REQUEST: dict[str, Any] = {
     "agent_id": "a",
     "name": "n",

@@ -18,7 +18,7 @@ PARK = """
 SELECT outbox.settle(jsonb_build_array(jsonb_build_object(
            'intent_id', q.intent_id, 'lease_number', 1, 'event_type', q.event_type, 'attempt', 1,
            'consumer', 'temporal', 'action', 'park', 'terminal', false, 'waits', false, 'strike', false,
-           'error_code', 'unexpected', 'error_message', 'x')), 1, 1, true)
+           'error_code', 'unexpected', 'error_message', 'x')), '{}', 1, 1, 1, 1, true)
   FROM outbox.queue q
 """
 

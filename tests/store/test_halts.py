@@ -117,7 +117,7 @@ async def test_what_is_under_way_goes_on_and_is_told_of(
     (step,) = await store.claim(LIMITS)
     answer = await halts.hold("authz", until=None, why="upgrade")
     assert answer.under_way == 1
-    assert len(await store.settle(settled([step], Done()))) == 1
+    assert len((await store.settle(settled([step], Done()))).matched) == 1
 
 
 @pytest.mark.parametrize("releases", [False, True], ids=["hold", "release"])
@@ -141,7 +141,7 @@ async def test_a_schedule_whose_head_is_being_settled_is_halted_and_released_as_
         await hold(halts, lane)
     async with await psycopg.AsyncConnection.connect(database, row_factory=dict_row) as settling:
         batch = orjson.dumps(settled([last], Done())).decode()
-        await settling.execute("SELECT FROM outbox.settle(%s, 5, 600, false)", (batch,))
+        await settling.execute("SELECT FROM outbox.settle(%s, '{}', 30, 10, 5, 600, false)", (batch,))
         act = release if releases else hold
         acting = asyncio.create_task(act(halts, lane))
         while not await query("SELECT FROM pg_locks WHERE NOT granted"):

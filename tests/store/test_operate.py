@@ -155,7 +155,9 @@ async def test_a_parked_step_is_rearmed_and_its_lease_number_goes_on(
     assert (await replay(query, intent))["action"] == "rearmed"
     (again,) = await store.claim(LIMITS)
     assert (again.lease_number, again.attempt, again.strikes) == (2, 1, 0)
-    assert await store.settle([to(parked, Done())]) == set(), "the lease from before the parking is over"
+    assert (await store.settle([to(parked, Done())])).matched == set(), (
+        "the lease from before the parking is over"
+    )
     assert (await replay(query, intent))["action"] == "refused"
 
 
@@ -430,7 +432,9 @@ async def test_a_stale_settle_reclaims_nothing(store: WorkStore, query: Query, a
     await ask_to_reclaim(query, f"{agent}--s", uuid4())
     (reclaim,) = await store.claim({Consumer.BOTH: 1})
     stale = replace(to(reclaim, Done(live=Live.RECLAIM)), lease_number=0)
-    assert await store.settle([stale, to(reclaim, Done())]) == {(reclaim.intent_id, reclaim.lease_number)}
+    assert (await store.settle([stale, to(reclaim, Done())])).matched == {
+        (reclaim.intent_id, reclaim.lease_number)
+    }
     assert len(await query("SELECT 1 FROM outbox.intents")) == 1
 
 

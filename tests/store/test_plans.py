@@ -57,7 +57,7 @@ async def drain(take: Take, store: WorkStore) -> int:
     done = 0
     while taken := await take():
         settled = await store.settle([decide(one, Done(), RetryPolicy(), random.Random(1)) for one in taken])
-        assert len(settled) == len(taken)
+        assert len(settled.matched) == len(taken)
         done += len(taken)
     return done
 

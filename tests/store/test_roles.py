@@ -14,7 +14,7 @@ REQUEST = (
     """'{"agent_id": "a", "name": "n", "workflow_name": "W", "task_queue": "q", "interval_seconds": 60}'"""
 )
 CLAIM = """SELECT * FROM outbox.claim('{"authz": 1}', '{}', 30, 10, 5)"""
-SETTLE = "SELECT * FROM outbox.settle('[]', 1, 1, false)"
+SETTLE = "SELECT * FROM outbox.settle('[]', '{}', 1, 1, 1, 1, false)"
 RECLAIM = "SELECT outbox.request_reclaim('a--b', gen_random_uuid(), '{}', '{}')"
 TABLES = (
     "intents",

@@ -41,9 +41,9 @@ async def hurry(query: Query) -> None:
 async def test_an_outcome_is_settled_once(store: WorkStore, enqueue: Enqueue, query: Query) -> None:
     await enqueue()
     one = await claim_one(store)
-    assert await store.settle([to(one, Done())]) == {(one.intent_id, 1)}
-    assert await store.settle([to(one, Done())]) == set()
-    assert await store.settle([to(one, REFUSED)]) == set()
+    assert (await store.settle([to(one, Done())])).matched == {(one.intent_id, 1)}
+    assert (await store.settle([to(one, Done())])).matched == set()
+    assert (await store.settle([to(one, REFUSED)])).matched == set()
     events = await query("SELECT type FROM outbox.events ORDER BY id")
     assert [row["type"] for row in events] == [EventType.CREATE_REQUESTED, EventType.REGISTERED]
 
@@ -65,7 +65,7 @@ async def test_of_a_batch_with_a_lease_that_is_over_only_the_present_one_matches
     await store.settle([to(before, Done())])
     present = await claim_one(store)
     batch = [to(before, Done()), to(present, LOST)]
-    assert await store.settle(batch) == {(present.intent_id, present.lease_number)}
+    assert (await store.settle(batch)).matched == {(present.intent_id, present.lease_number)}
 
 
 async def test_a_worker_that_lost_its_lease_changes_nothing(
@@ -77,8 +77,8 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(
     heir = await claim_one(store)
     assert (heir.lease_number, heir.attempt, heir.strikes, heir.unknown) == (2, 2, 1, True)
     for outcome in (Done(), LOST, REFUSED, Transient(ErrorCode.OVERLOADED, "x")):
-        assert await store.settle([to(former, outcome)]) == set()
-    assert await store.settle([to(heir, Done())]) == {(heir.intent_id, 2)}
+        assert (await store.settle([to(former, outcome)])).matched == set()
+    assert (await store.settle([to(heir, Done())])).matched == {(heir.intent_id, 2)}
 
 
 async def test_an_expired_lease_is_in_the_timeline(store: WorkStore, enqueue: Enqueue, query: Query) -> None:
@@ -97,14 +97,14 @@ async def test_the_lease_number_only_grows_across_steps(store: WorkStore, enqueu
     second = await claim_one(store)
     assert (second.event_type, second.lease_number, second.attempt) == (EventType.REGISTERED, 2, 1)
     stale = replace(first, event_type=EventType.REGISTERED)
-    assert await store.settle([to(stale, Done())]) == set()
+    assert (await store.settle([to(stale, Done())])).matched == set()
 
 
 async def test_a_settle_names_its_event_too(store: WorkStore, enqueue: Enqueue) -> None:
     await enqueue()
     one = await claim_one(store)
     other = replace(one, event_type=EventType.REGISTERED)
-    assert await store.settle([to(other, Done())]) == set()
+    assert (await store.settle([to(other, Done())])).matched == set()
 
 
 async def test_an_unknown_attempt_holds_what_would_undo_it_and_not_what_goes_forward(
@@ -310,7 +310,7 @@ async def test_a_batch_settles_many_lanes_in_one_statement(
     engine = async_engine(database)
     own = WorkStore(engine, Timing(30, 10, 5))
     taken = await own.claim({Consumer.AUTHZ: 100})
-    assert len(await own.settle([to(one, Done()) for one in taken])) == 50
+    assert len((await own.settle([to(one, Done()) for one in taken])).matched) == 50
     await engine.dispose()
     (row,) = await query(
         "SELECT count(DISTINCT at) AS n FROM outbox.events WHERE type = 'schedule.registered'"

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +14,7 @@ from outbox.compose.kafka import open_relay, open_source, running
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome
 from outbox.flow.settlement import RetryPolicy
-from outbox.flow.table import Consumer
+from outbox.flow.table import Consumer, EventType
 from outbox.settings import Settings
 from outbox.store.engine import async_engine
 from outbox.store.notifier import Notifier
@@ -39,6 +39,11 @@ class ScriptedEffects:
         self.running: Counter[Consumer] = Counter()
         self.peak: Counter[Consumer] = Counter()
         self.started = asyncio.Event()
+        self._ended: defaultdict[EventType, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def ended(self, step: EventType) -> None:
+        """Wait until a step of this kind has been applied."""
+        await self._ended[step].wait()
 
     async def apply(self, dispatch: Dispatch) -> Outcome:
         self.asked.append(dispatch)
@@ -51,6 +56,7 @@ class ScriptedEffects:
             return outcome
         finally:
             self.running[dispatch.consumer] -= 1
+            self._ended[dispatch.event_type].set()
 
     async def look(self, dispatch: Dispatch) -> Outcome:
         self.looked.append(dispatch)

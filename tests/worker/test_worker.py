@@ -20,7 +20,7 @@ from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome, Refused, Transient
 from outbox.flow.table import Consumer, EventType
 from outbox.store.url import parameters
-from outbox.testing import armed
+from outbox.testing import Stop, armed
 from outbox.worker.loop import Worker
 from outbox.worker.source import DirectSource
 from tests.store.conftest import Enqueue, Query
@@ -263,6 +263,51 @@ async def test_what_a_claim_under_way_brings_after_the_stop_is_applied_and_settl
     assert row == {"state": "ready", "attempts": 0}, "settled, and nothing of it is left to a lease's end"
 
 
+async def test_a_creates_second_step_needs_no_further_claim(
+    bench: Bench, enqueue: Enqueue, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox.store.notifier.CHANNEL", "nobody_says_anything_here")
+    await enqueue()
+    async with bench.worker(until_idle=False, poll_seconds=60) as worker:
+        takes = Takes(worker)
+        running = asyncio.create_task(worker.run())
+        await bench.effects.ended(EventType.REGISTERED)
+        assert takes.brought == [EventType.CREATE_REQUESTED]
+        worker.stop()
+        await running
+    assert len(await query("SELECT FROM outbox.events WHERE type = 'schedule.created'")) == 1
+
+
+@direct_only
+async def test_what_a_settle_under_way_hands_over_after_the_stop_is_applied_and_settled(
+    bench: Bench, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue()
+    settled = Stop()
+    async with bench.worker(until_idle=False) as worker:
+        with armed("settle.after", settled):
+            running = asyncio.create_task(worker.run())
+            await settled.reached.wait()
+            worker.stop()
+            settled.open()
+            await running
+    assert len(await query("SELECT FROM outbox.events WHERE type = 'schedule.created'")) == 1
+
+
+async def test_a_worker_of_one_store_is_handed_nothing_of_the_other(
+    bench: Bench, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue()
+    async with bench.worker(until_idle=False, only=Consumer.AUTHZ) as worker:
+        running = asyncio.create_task(worker.run())
+        await rows_soon(query, "SELECT 1 AS one FROM outbox.queue WHERE event_type = 'schedule.registered'")
+        worker.stop()
+        await running
+    (row,) = await query("SELECT state = 'leased' AS leased FROM outbox.queue")
+    assert row == {"leased": False}
+    assert [one.event_type for one in bench.effects.asked] == [EventType.CREATE_REQUESTED]
+
+
 class Full(io.StringIO):
     """A stderr whose disk is full."""
 
@@ -277,12 +322,14 @@ class Takes:
     """Counts how often a worker begins to take, and holds it there while it is told to.
 
     Attributes:
+        brought: the steps that takes have brought.
         open: takes go through; cleared, they wait.
         waits: one of them does.
     """
 
     def __init__(self, worker: Worker) -> None:
         self.begun = 0
+        self.brought: list[EventType] = []
         self.open = asyncio.Event()
         self.open.set()
         self.waits = asyncio.Event()
@@ -294,7 +341,9 @@ class Takes:
         if not self.open.is_set():
             self.waits.set()
             await self.open.wait()
-        return await self._take(credit)
+        taken = await self._take(credit)
+        self.brought += [one.event_type for one in taken]
+        return taken
 
 
 async def test_what_handles_a_step_may_not_die_unseen(bench: Bench, enqueue: Enqueue, query: Query) -> None:

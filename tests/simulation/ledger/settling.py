@@ -1,11 +1,12 @@
 """The ledger in memory: ``outbox.settle``, as in migrations/sql/0001_settling.sql."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from outbox.flow.settlement import Action, Settlement, StoreHealth
-from outbox.flow.table import EventType, Kind, Live
+from outbox.flow.table import Consumer, EventType, Kind, Live
+from outbox.store.work import Settled
 from tests.simulation.ledger.claiming import Claiming
 from tests.simulation.ledger.tables import FOREVER, Breaker, Event, Intent, Lane, Row, latest, latest_or_none
 
@@ -15,25 +16,57 @@ _LONGEST_PROBE_REST = 15.0
 class Settling(Claiming):
     """What settles outcomes."""
 
-    def settle(self, settlements: Sequence[Settlement]) -> set[tuple[UUID, int]]:
-        """Settle a batch; what names a lease that is over matches nothing."""
+    def settle(
+        self, settlements: Sequence[Settlement], room: Mapping[Consumer, int], deadline: float
+    ) -> Settled:
+        """Settle a batch; what names a lease that is over matches nothing. Hand over what follows.
+
+        ``deadline`` is the worker's own, taken before it called.
+        """
         moment = self._clock()
         matched: dict[UUID, Settlement] = {}
         for one in settlements:
             if self._is_current(one):
                 matched.setdefault(one.intent_id, one)
         if not matched:
-            return set()
+            return Settled(set())
+        self._settle_breakers(settlements, moment)
+        following: list[Row] = []
+        promoted: list[Row] = []
         for one in sorted(matched.values(), key=lambda one: self.queue[one.intent_id].position):
             row = self.queue[one.intent_id]
             if one.unknown:
                 row.unknown_until = latest(row.unknown_until, (row.deadline or 0.0) + self._timing.late_write)
-            if one.action is Action.ADVANCE:
-                self._advance(row, one, moment)
-            else:
+            if one.action is not Action.ADVANCE:
                 self._postpone(row, one, moment)
-        self._settle_breakers(settlements, moment)
-        return {(one.intent_id, one.lease_number) for one in matched.values()}
+                continue
+            self._log(row, one, moment)
+            if one.terminal:
+                promoted += self._end(row, one, moment)
+            else:
+                self._advance(row, one, moment)
+                following.append(row)
+        promoted.sort(key=lambda row: row.position)
+        handed = self._hand_over([*following, *promoted], room, moment)
+        return Settled(
+            {(one.intent_id, one.lease_number) for one in matched.values()},
+            [self._dispatch(row, deadline) for row in handed],
+        )
+
+    def _hand_over(self, rows: Sequence[Row], room: Mapping[Consumer, int], moment: float) -> list[Row]:
+        """Lease to the caller what is due, as far as there is room, and neither halt nor breaker."""
+        rooms = {
+            consumer: many
+            for consumer, many in room.items()
+            if consumer not in self._rates and consumer not in self.breakers and not self.is_halted(consumer)
+        }
+        handed = []
+        for row in rows:
+            if row.state == "ready" and not row.halted and rooms.get(row.consumer, 0) > 0:
+                rooms[row.consumer] -= 1
+                self._lease(row, moment)
+                handed.append(row)
+        return handed
 
     def _is_current(self, one: Settlement) -> bool:
         row = self.queue.get(one.intent_id)
@@ -44,7 +77,7 @@ class Settling(Claiming):
             and row.event_type == one.event_type
         )
 
-    def _advance(self, row: Row, one: Settlement, moment: float) -> None:
+    def _log(self, row: Row, one: Settlement, moment: float) -> None:
         assert one.next_event is not None
         self.events.append(
             Event(
@@ -57,9 +90,9 @@ class Settling(Claiming):
                 one.error_message,
             )
         )
-        if one.terminal:
-            self._end(row, one, moment)
-            return
+
+    def _advance(self, row: Row, one: Settlement, moment: float) -> None:
+        assert one.next_event is not None
         row.event_type = one.next_event
         holds = one.waits and row.unknown_until is not None and row.unknown_until > moment
         row.state = "holding" if holds else "ready"
@@ -89,7 +122,7 @@ class Settling(Claiming):
                 row.state = "parked"
                 row.due_at = FOREVER
 
-    def _end(self, row: Row, one: Settlement, moment: float) -> None:
+    def _end(self, row: Row, one: Settlement, moment: float) -> list[Row]:
         """The intent ends: its stamp, its late writes' checks, and the lane's next turn."""
         del self.queue[row.intent_id]
         lane_id, unknown_until = row.schedule_id, row.unknown_until
@@ -114,8 +147,11 @@ class Settling(Claiming):
             before = lane.hold_until if lane else None
             self.lanes[lane_id] = Lane(live, latest_or_none(before, hold_until), moment)
         behind = [one for one in self.queue.values() if one.place == "behind" and one.schedule_id == lane_id]
-        if behind:
-            self._promote(min(behind, key=lambda one: one.position), hold_until, lane, moment)
+        if not behind:
+            return []
+        follower = min(behind, key=lambda one: one.position)
+        self._promote(follower, hold_until, lane, moment)
+        return [follower]
 
     def _enter_reclaimed(self, repair: Intent, moment: float) -> UUID | None:
         """Enter the intent again whose schedule was reclaimed, unless the ledger knows it by now."""
