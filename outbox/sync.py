@@ -1,18 +1,20 @@
 """Enqueueing for synchronous callers: the same arguments, the same statement, another kind of connection."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 from psycopg.rows import tuple_row
-from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
-from outbox.producer.enqueue import Call, Item
+from outbox.producer.enqueue import Call, Item, is_of
 from outbox.producer.intents import Intent
 from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal
 
-Caller = Session | Connection | psycopg.Connection[Any]
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
+
+Caller: TypeAlias = "Session | Connection | psycopg.Connection[Any]"
 """What carries an enqueue: SQLAlchemy's, or psycopg's own."""
 
 
@@ -49,9 +51,9 @@ def enqueue_many(conn: Caller, items: Iterable[Item]) -> list[Intent]:
     return _enqueue(conn, Call(items))
 
 
-def _enqueue(conn: Caller, call: Call) -> list[Intent]:
+def _enqueue(conn: Any, call: Call) -> list[Intent]:
     with call.errors():
-        if isinstance(conn, Session | Connection):
+        if is_of(conn, "sqlalchemy.orm", "Session") or is_of(conn, "sqlalchemy", "Connection"):
             return call.intents(conn.execute(call.statement.sqlalchemy, {"asked": call.json}).all())
         if isinstance(conn, psycopg.Connection):
             with conn.cursor(row_factory=tuple_row) as cursor:

@@ -1,7 +1,7 @@
 -- Explicit, so that nothing that an operator put beside our objects goes with them.
 DROP FUNCTION outbox.enqueue(jsonb), outbox.enqueue_many(jsonb);
 DROP FUNCTION outbox.first_of_key(jsonb, integer);
-DROP FUNCTION outbox.refuse(text[], integer), outbox.is_plain(jsonb, integer);
+DROP FUNCTION outbox.judged(jsonb, integer, integer), outbox.without_nulls(jsonb), outbox.is_plain(jsonb, integer);
 DROP FUNCTION outbox.stored_trace(jsonb), outbox.stored_creator(jsonb), outbox.stored_request(jsonb);
 DROP FUNCTION outbox.request_error(jsonb, integer), outbox.too_large(integer), outbox.is_huge(jsonb, integer);
 DROP FUNCTION outbox.unknown_fields(jsonb), outbox.envelope_error(jsonb);

@@ -20,20 +20,16 @@ DO $$ BEGIN
     END IF;
 END $$;
 
--- What is stored of a request. Null and absent are one, so that a repeated request compares equal; below the
--- workflow's parameters a null is the caller's own.
-CREATE FUNCTION outbox.stored_request(r jsonb) RETURNS jsonb LANGUAGE sql STABLE
-RETURN jsonb_strip_nulls(
-        r - '{kind,principal,idempotency_key,traceparent,tracestate,workflow_params}'::text[])
-    || CASE WHEN r->>'workflow_params' IS NULL THEN '{}'
-            ELSE jsonb_build_object('workflow_params', r->'workflow_params') END;
+-- What is stored of a request that has been judged.
+CREATE FUNCTION outbox.stored_request(r jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
+RETURN r - '{kind,principal,idempotency_key,traceparent,tracestate}'::text[];
 
-CREATE FUNCTION outbox.stored_creator(r jsonb) RETURNS jsonb LANGUAGE sql STABLE
-RETURN CASE WHEN r->>'principal' IS NULL THEN '{}' ELSE jsonb_strip_nulls(r->'principal') END;
+CREATE FUNCTION outbox.stored_creator(r jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
+RETURN coalesce(r->'principal', '{}');
 
 CREATE FUNCTION outbox.stored_trace(r jsonb) RETURNS jsonb LANGUAGE sql STABLE
-RETURN CASE WHEN r ?| '{traceparent,tracestate}'::text[] THEN nullif(jsonb_strip_nulls(jsonb_build_object(
-    'traceparent', r->'traceparent', 'tracestate', r->'tracestate')), '{}') END;
+RETURN CASE WHEN r ?| '{traceparent,tracestate}'::text[] THEN jsonb_strip_nulls(jsonb_build_object(
+    'traceparent', r->'traceparent', 'tracestate', r->'tracestate')) END;
 
 -- The intent that has a request's idempotency key already; another request behind the key is an error.
 CREATE FUNCTION outbox.first_of_key(r jsonb, ordinal integer, OUT id uuid, OUT created_at timestamptz)
@@ -68,10 +64,8 @@ BEGIN
     -- A value from a table may be compressed: its size would say nothing, and each look into it unpack it anew.
     request := '{}' || request;
     max_bytes := (SELECT l.max_request_bytes FROM outbox.limits l);
-    IF outbox.is_huge(request, max_bytes) THEN
-        PERFORM outbox.refuse(outbox.too_large(max_bytes), 0);
-    ELSIF outbox.is_plain(request, max_bytes) IS NOT TRUE THEN
-        PERFORM outbox.refuse(outbox.request_error(request, max_bytes), 0);
+    IF outbox.is_plain(request, max_bytes) IS NOT TRUE THEN
+        request := outbox.judged(request, max_bytes, 0);
     END IF;
     id := outbox.uuid7();
     schedule_id := (request->>'agent_id') || '--' || (request->>'name');
@@ -104,11 +98,12 @@ END $$;
 -- is the order of the lane too. Errors: as of a single one, the detail being the place in the array, from 0.
 CREATE FUNCTION outbox.enqueue_many(requests jsonb)
 RETURNS TABLE (ordinal integer, id uuid, schedule_id text, kind text, created_at timestamptz)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
+    latest bigint := coalesce(pg_sequence_last_value('outbox.intents_position_seq'), 0);
     max_bytes integer;
-    first bigint;
     item record;
 BEGIN
     IF jsonb_typeof(requests) IS DISTINCT FROM 'array' THEN
@@ -120,19 +115,18 @@ BEGIN
     END IF;
     max_bytes := (SELECT l.max_request_bytes FROM outbox.limits l);
 
-    FOR item IN
+    RETURN QUERY
         WITH items AS MATERIALIZED (
             SELECT place::integer - 1 AS ordinal, outbox.uuid7() AS id,
-                   (r->>'agent_id') || '--' || (r->>'name') AS schedule_id,
-                   coalesce(r->>'kind', 'create') AS kind, r AS request,
-                   CASE WHEN outbox.is_plain(r, max_bytes) THEN NULL
-                        ELSE outbox.request_error(r, max_bytes) END AS error
+                   CASE WHEN outbox.is_plain(r, max_bytes) THEN r
+                        ELSE outbox.judged(r, max_bytes, place::integer - 1) END AS request
               FROM jsonb_array_elements(requests) WITH ORDINALITY AS a (r, place)
         ), written AS (
             INSERT INTO outbox.intents (id, schedule_id, kind, request, creator, trace, idempotency_key)
-            SELECT id, schedule_id, kind, outbox.stored_request(request), outbox.stored_creator(request),
-                   outbox.stored_trace(request), request->>'idempotency_key'
-              FROM items WHERE error IS NULL ORDER BY ordinal
+            SELECT id, (request->>'agent_id') || '--' || (request->>'name'), coalesce(request->>'kind', 'create'),
+                   outbox.stored_request(request), outbox.stored_creator(request), outbox.stored_trace(request),
+                   request->>'idempotency_key'
+              FROM items ORDER BY ordinal
                 ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id, position, schedule_id, kind, created_at
         ), logged AS (
@@ -144,30 +138,14 @@ BEGIN
                    CASE kind WHEN 'create' THEN 'authz' ELSE 'temporal' END
               FROM written
         )
-        SELECT s.ordinal, s.schedule_id, s.kind, s.error, w.id, w.created_at, w.position,
-               CASE WHEN w.id IS NULL THEN s.request END AS request
-          FROM items s LEFT JOIN written w ON w.id = s.id ORDER BY s.ordinal
-    LOOP
-        IF item.error IS NOT NULL THEN
-            PERFORM outbox.refuse(item.error, item.ordinal);
-        END IF;
-        ordinal := item.ordinal;
-        schedule_id := item.schedule_id;
-        kind := item.kind;
-        IF item.id IS NOT NULL THEN
-            first := coalesce(first, item.position);
-            id := item.id;
-            created_at := item.created_at;
-        ELSE
-            SELECT f.id, f.created_at INTO id, created_at
-              FROM outbox.first_of_key(item.request, item.ordinal) f;
-        END IF;
-        RETURN NEXT;
-    END LOOP;
+        SELECT i.ordinal, coalesce(w.id, (outbox.first_of_key(i.request, i.ordinal)).id),
+               (i.request->>'agent_id') || '--' || (i.request->>'name'), coalesce(i.request->>'kind', 'create'),
+               coalesce(w.created_at, (outbox.first_of_key(i.request, i.ordinal)).created_at)
+          FROM items i LEFT JOIN written w ON w.id = i.id ORDER BY i.ordinal;
 
-    IF first IS NOT NULL AND NOT EXISTS (
+    IF FOUND AND NOT EXISTS (
         SELECT FROM outbox.queue p
-         WHERE p.place = 'incoming' AND p.position < first AND p.position > first - 100
+         WHERE p.place = 'incoming' AND p.position <= latest AND p.position > latest - 100
     ) THEN
         PERFORM outbox.tell('outbox_work');
     END IF;

@@ -146,43 +146,54 @@ RETURN CASE
         CASE WHEN octet_length(r::text) > max_bytes THEN outbox.too_large(max_bytes) END)
     END;
 
--- Whether a request is plainly good: a create of the common shape, all its texts short and printable. One jsonpath
--- says so, at a fraction of the price of request_error, which judges what is not. As text it is larger than as jsonb,
--- by escapes and exponents, but not fifty times as large. (Of what is no text, like_regex says neither yes nor no; so
--- would a "not" around it: in there, the type is asked first.)
+-- Whether a request is plainly good: a create of the common shape, without a null, all its texts short and printable.
+-- One jsonpath says so, at a fraction of the price of request_error, which judges what is not. As text it is larger
+-- than as jsonb, by escapes and exponents, but not fifty times as large. (Of what is no text, like_regex says neither
+-- yes nor no; whether a field is there is unknown where it is not.)
 CREATE FUNCTION outbox.is_plain(r jsonb, max_bytes integer) RETURNS boolean LANGUAGE sql STABLE
 RETURN CASE WHEN jsonb_typeof(r) = 'object' THEN
     pg_column_size(r) <= least(1000, max_bytes / 50)
-    AND length(r->>'agent_id') <= 128 AND length(r->>'name') <= 64
-    AND coalesce(length(r->>'timezone'), 0) <= 255 AND coalesce(length(r->>'idempotency_key'), 0) <= 255
+    AND greatest(length(r->>'agent_id'), 2 * length(r->>'name'), length(r->>'timezone'),
+                 length(r->>'idempotency_key')) <= 128
     AND coalesce(r->>'interval_seconds', '1') ~ '^[1-9][0-9]{0,7}$'
     AND r - '{kind,agent_id,name,principal,idempotency_key,traceparent,workflow_name,task_queue,workflow_params,
               cron_expression,interval_seconds,timezone}'::text[] = '{}'
-    AND '{"kind": "create", "principal": {}, "idempotency_key": null, "traceparent": null, "workflow_params": {},
-          "cron_expression": null, "interval_seconds": null, "timezone": null}'::jsonb || r @@ $$ strict
-        $.kind == "create"
-        && $.agent_id like_regex "^[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*$"
+    AND CASE jsonb_typeof(r->'principal') WHEN 'object' THEN (r->'principal') - '{user_id,account_id}'::text[] = '{}'
+             ELSE NOT r ? 'principal' END
+    AND r @@ $$ strict
+        $.agent_id like_regex "^[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*$"
         && $.name like_regex "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
         && $.workflow_name like_regex "^[ -~]+$" && $.task_queue like_regex "^[ -~]+$"
-        && $.workflow_params.type() == "object" && !exists($.workflow_params.**{64})
-        && !exists($.workflow_params.** ? (@ > 1e308 || @ < -1e308))
-        && ($.cron_expression like_regex "^[ -~]+$" && $.interval_seconds == null
-            || $.cron_expression == null && $.interval_seconds.type() == "number")
-        && ($.timezone == null || $.timezone like_regex "^[ -~]+$")
-        && ($.idempotency_key == null || $.idempotency_key like_regex "^[ -~]+$")
-        && ($.traceparent == null
-            || $.traceparent like_regex "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
-        && !exists($.principal.keyvalue() ? (!(
-            (@.key == "account_id" || @.key == "user_id")
-            && @.value.type() == "string" && @.value like_regex "^[a-zA-Z0-9/_|=+-]+$")))$$
+        && ($.kind == "create" || (exists($.kind)) is unknown)
+        && ($.cron_expression like_regex "^[ -~]+$" && (exists($.interval_seconds)) is unknown
+            || $.interval_seconds.type() == "number" && (exists($.cron_expression)) is unknown)
+        && ($.timezone like_regex "^[ -~]+$" || (exists($.timezone)) is unknown)
+        && ($.workflow_params.type() == "object" && !exists($.workflow_params.**{64})
+            && !exists($.workflow_params.** ? (@ > 1e308 || @ < -1e308))
+            || (exists($.workflow_params)) is unknown)
+        && ($.principal.user_id like_regex "^[a-zA-Z0-9/_|=+-]+$" || (exists($.principal.user_id)) is unknown)
+        && ($.principal.account_id like_regex "^[a-zA-Z0-9/_|=+-]+$" || (exists($.principal.account_id)) is unknown)
+        && ($.idempotency_key like_regex "^[ -~]+$" || (exists($.idempotency_key)) is unknown)
+        && ($.traceparent like_regex "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
+            || (exists($.traceparent)) is unknown)$$
     END;
 
--- Raise what is wrong with a request, if anything is: ordinal is its place in the caller's array.
-CREATE FUNCTION outbox.refuse(error text[], ordinal integer) RETURNS void
+-- A request that is not plain, without its nulls: null and absent are one, so that a repeated request compares equal.
+-- Below the workflow's parameters a null is the caller's own.
+CREATE FUNCTION outbox.without_nulls(r jsonb) RETURNS jsonb LANGUAGE sql STABLE
+RETURN jsonb_strip_nulls(r - 'workflow_params')
+    || CASE WHEN r->>'workflow_params' IS NULL THEN '{}'
+            ELSE jsonb_build_object('workflow_params', r->'workflow_params') END;
+
+-- The same, or what is wrong with it, raised: ordinal is its place in the caller's array.
+CREATE FUNCTION outbox.judged(r jsonb, max_bytes integer, ordinal integer) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    error text[] := outbox.request_error(r, max_bytes);
 BEGIN
     IF error IS NOT NULL THEN
         RAISE EXCEPTION '%: %', error[1], error[2]
             USING ERRCODE = 'OB001', COLUMN = error[1], DETAIL = ordinal;
     END IF;
+    RETURN outbox.without_nulls(r);
 END $$;

@@ -1,7 +1,8 @@
 """Enqueueing: one statement in the caller's transaction, which nothing here commits (rule 1).
 
 The statement's one parameter, its rows and its errors are the same for every kind of connection, and for
-``outbox.sync`` too; a connection only carries them.
+``outbox.sync`` too; a connection only carries them. SQLAlchemy is imported where a caller brings it along:
+most of the time that importing this takes would be its.
 """
 
 import json
@@ -9,19 +10,23 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import tuple_row
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from pydantic_core import to_json
 
 from outbox.errors import IdempotencyConflict, InvalidRequest, OutboxError
 from outbox.producer.intents import Intent
 from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Envelope, Principal
 
-AsyncCaller = AsyncSession | AsyncConnection | psycopg.AsyncConnection[Any]
+if TYPE_CHECKING:
+    from sqlalchemy import TextClause
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+AsyncCaller: TypeAlias = "AsyncSession | AsyncConnection | psycopg.AsyncConnection[Any]"
 """What carries an enqueue: SQLAlchemy's on psycopg or asyncpg, or psycopg's own."""
 Item = (
     tuple[CreateSchedule | DeleteSchedule, Principal]
@@ -35,15 +40,21 @@ class Statement:
     """A call of one of the database's functions, as either kind of connection sends it."""
 
     def __init__(self, function: str) -> None:
-        call = f"SELECT id, schedule_id, kind, created_at FROM outbox.{function}"  # noqa: S608 - a name of ours
-        self.sqlalchemy = text(f"{call}(CAST(:asked AS jsonb))")
-        self.psycopg = f"{call}(%s::jsonb)".encode()
+        self._call = f"SELECT id, schedule_id, kind, created_at FROM outbox.{function}"  # noqa: S608 - a name of ours
+        self.psycopg = f"{self._call}(%s::jsonb)".encode()
+
+    @cached_property
+    def sqlalchemy(self) -> "TextClause":
+        """For a connection of SQLAlchemy's, which is there to be imported."""
+        from sqlalchemy import text  # noqa: PLC0415 - see above
+
+        return text(f"{self._call}(CAST(:asked AS jsonb))")
 
 
 _ONE = Statement("enqueue")
 _MANY = Statement("enqueue_many")
 
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_to_strict_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _DEFAULT_MAX_BYTES = 262_144
 _MAX_TRACESTATE = 512
 _OURS = {"OB001", "OB002", "42501", "3F000", "42883", "26000", "42P05"}
@@ -129,14 +140,15 @@ def _encode(entry: Entry, limit: int) -> str:
     if owner := entry.principal.to_json():
         document["principal"] = owner
     try:
-        encoded = _to_json(document)
-        size = len(encoded.encode())
+        encoded = to_json(document, inf_nan_mode="constants")
+        if b"NaN" in encoded or b"Infinity" in encoded:  # as a number, which is no JSON, or in a text
+            encoded = _to_strict_json(document).encode()
     except (TypeError, ValueError) as error:
         # The models hold copies, but what is inside a dict can be reached and changed.
         raise InvalidRequest("workflow_params", f"was changed into what is not JSON: {error}") from None
-    if size > limit:
+    if len(encoded) > limit:
         raise InvalidRequest("request", f"must be at most {limit} bytes as JSON")
-    return encoded
+    return encoded.decode()
 
 
 def _max_bytes() -> int:
@@ -228,9 +240,15 @@ async def enqueue_many(conn: AsyncCaller, items: Iterable[Item]) -> list[Intent]
     return await _enqueue(conn, Call(items))
 
 
-async def _enqueue(conn: AsyncCaller, call: Call) -> list[Intent]:
+def is_of(conn: object, module: str, *names: str) -> bool:
+    """Whether it is of one of the module's classes. Nobody has one who has not imported the module."""
+    imported = sys.modules.get(module)
+    return imported is not None and isinstance(conn, tuple(getattr(imported, name, ()) for name in names))
+
+
+async def _enqueue(conn: Any, call: Call) -> list[Intent]:
     with call.errors():
-        if isinstance(conn, AsyncSession | AsyncConnection):
+        if is_of(conn, "sqlalchemy.ext.asyncio", "AsyncSession", "AsyncConnection"):
             return call.intents((await conn.execute(call.statement.sqlalchemy, {"asked": call.json})).all())
         if isinstance(conn, psycopg.AsyncConnection):
             async with conn.cursor(row_factory=tuple_row) as cursor:

@@ -4,19 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import tuple_row
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox.errors import OutboxError
 from outbox.flow.table import Status
+from outbox.producer.enqueue import is_of
 from outbox.producer.intents import IntentError, IntentResult
-from outbox.store.engine import has_own_session, is_passing, is_passing_state
+from outbox.store.connection import has_own_session, is_passing_state
 from outbox.store.url import conninfo
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 CHANNEL = "outbox_settled"
 _FIRST_NAP_SECONDS = 0.05
@@ -38,7 +40,7 @@ class _Line(Protocol):
     async def nap(self, seconds: float) -> None: ...
 
 
-async def wait(engine_or_url: AsyncEngine | str, intent_id: UUID, timeout: float = 30) -> IntentResult:  # noqa: ASYNC109 - part of the contract, and its expiry says where the intent stands
+async def wait(engine_or_url: "AsyncEngine | str", intent_id: UUID, timeout: float = 30) -> IntentResult:  # noqa: ASYNC109 - part of the contract, and its expiry says where the intent stands
     """Wait until the intent has ended, or is parked and needs an operator. Call it after the commit.
 
     A Postgres that restarts meanwhile, or is away, is waited for too.
@@ -95,9 +97,11 @@ class _Watch:
         return result
 
 
-def _is_away(error: Exception) -> bool:
+def _is_away(error: Any) -> bool:
     """Whether Postgres restarts or can't be reached: that passes, and what was committed is still there."""
-    if isinstance(error, DBAPIError):
+    if is_of(error, "sqlalchemy.exc", "DBAPIError"):
+        from outbox.store.engine import is_passing  # noqa: PLC0415 - who waits at a URL needs no SQLAlchemy
+
         return is_passing(error)
     state = getattr(error, "sqlstate", None)
     if state is not None:
@@ -119,12 +123,12 @@ async def _look(line: _Line, intent_id: UUID) -> IntentResult:
 
 
 @asynccontextmanager
-async def _line(engine_or_url: AsyncEngine | str) -> AsyncIterator[_Line]:
+async def _line(engine_or_url: Any) -> AsyncIterator[_Line]:
     if isinstance(engine_or_url, str):
         target = conninfo(engine_or_url, "engine_or_url")
         async with await psycopg.AsyncConnection.connect(target, autocommit=True) as connection:
             yield _Psycopg(connection)
-    elif isinstance(engine_or_url, AsyncEngine):
+    elif is_of(engine_or_url, "sqlalchemy.ext.asyncio", "AsyncEngine"):
         async with engine_or_url.connect() as pooled:
             await pooled.execution_options(isolation_level="AUTOCOMMIT")
             driver: Any = (await pooled.get_raw_connection()).driver_connection

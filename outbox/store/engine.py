@@ -15,12 +15,11 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from outbox.store.connection import OF_THE_SESSION, is_passing_state
 from outbox.store.url import parameters
 
 _TRUSTED_SECONDS = 1.0
 _ANSWER_SECONDS = 30.0
-_OF_THE_SESSION = {"25006", "57014", "55P03"}
-"""What a new session may be free of: a standby's refusal to write, a time-out that the role has."""
 
 # Null, where a pooler answers with a process id of its own making when a connection is made.
 _OWN_SESSION = """
@@ -102,7 +101,7 @@ def _make_ready(connection: Any, _: Any) -> None:
 
 def _leave_session(context: ExceptionContext) -> None:
     """Have the pool connect anew: to whichever server can be written to now, with what the role has now."""
-    if getattr(context.original_exception, "sqlstate", None) in _OF_THE_SESSION:
+    if getattr(context.original_exception, "sqlstate", None) in OF_THE_SESSION:
         context.is_disconnect = True
 
 
@@ -159,7 +158,7 @@ async def rows(
             cursor = await driver.cursor(row_factory=dict_row).execute(statement, parameters)
             found: list[dict[str, Any]] = await cursor.fetchall()
         except psycopg.Error as error:
-            lost = driver.closed or error.sqlstate in _OF_THE_SESSION
+            lost = driver.closed or error.sqlstate in OF_THE_SESSION
             if lost:
                 await pooled.invalidate(error)
             raise DBAPIError.instance(
@@ -184,20 +183,6 @@ def is_passing(error: DBAPIError) -> bool:
     return state is None or is_passing_state(state)
 
 
-def is_passing_state(state: str) -> bool:
-    """Whether an SQLSTATE says that Postgres is away, restarting or asks to try again."""
-    # 08: connection, 40: serialization, 53: resources, 57P: shutdown.
-    return state in _OF_THE_SESSION or state.startswith(("08", "40", "53", "57P"))
-
-
 def why(error: DBAPIError) -> str:
     """What Postgres or the driver says, in one line for a log."""
     return next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
-
-
-async def has_own_session(connection: psycopg.AsyncConnection[Any]) -> bool:
-    """Whether what is set on this connection stays: false behind a pooler of transactions."""
-    asked = await connection.execute(
-        "SELECT pg_backend_pid() = %s", (connection.info.backend_pid,), prepare=False
-    )
-    return await asked.fetchone() == (True,)

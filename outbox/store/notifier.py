@@ -8,7 +8,7 @@ import psycopg
 import structlog
 
 from outbox.failpoints import reach
-from outbox.store.engine import has_own_session
+from outbox.store.connection import has_own_session
 from outbox.store.url import conninfo
 from outbox.supervision import keep_running
 
