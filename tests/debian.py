@@ -10,7 +10,7 @@ from pathlib import Path
 from outbox.stack import maven
 
 _CACHE = maven.cache() / "debian"
-_LIBRARY = re.compile(r"\b(lib[\w.+-]+)")
+_LIBRARY = re.compile(r"\b(lib(?!js-)[\w.+-]+)")
 
 
 class NotToBeHadError(Exception):
