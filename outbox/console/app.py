@@ -15,10 +15,11 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from outbox.console import api, pages
+from outbox.console import api, live, pages
 from outbox.console.access import Access, is_forged
 from outbox.console.context import NobodyKnown, NotAllowed, NotFound
 from outbox.console.headers import SecurityHeaders
+from outbox.console.live import Watch
 from outbox.console.reads import Reads
 from outbox.console.rendering import page
 from outbox.settings import Settings
@@ -27,17 +28,20 @@ from outbox.store.engine import why
 log = structlog.get_logger()
 
 
-def make_app(settings: Settings, reads: Reads) -> ASGIApp:
+def make_app(settings: Settings, reads: Reads, following: Reads, watch: Watch) -> ASGIApp:
     """The console over these reads.
 
     Args:
         settings: who may see it, and whether payloads are shown.
         reads: of the outbox that it shows.
+        following: the same, for pages that follow what happens.
+        watch: tells them when something has.
     """
     app = Starlette(
         routes=[
             *api.routes(),
             Mount("/static", StaticFiles(packages=[("outbox.console", "static")])),
+            *live.routes(),
             *pages.routes(),
         ],
         middleware=[Middleware(_NoForgery)],
@@ -54,6 +58,8 @@ def make_app(settings: Settings, reads: Reads) -> ASGIApp:
     app.state.settings = settings
     app.state.access = Access(settings)
     app.state.reads = reads
+    app.state.following = following
+    app.state.watch = watch
     # Around it all: an answer to what failed is marked, too.
     return SecurityHeaders(app)
 

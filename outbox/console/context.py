@@ -46,7 +46,9 @@ class Console:
         visitor = state.access.visitor(request)
         if visitor is None:
             raise NobodyKnown("show a token or log in")
-        return cls(visitor, state.reads, state.settings.console_payloads and visitor.may_act)
+        follows = request.headers.get("x-follows") == "1"
+        reads = state.following if follows else state.reads
+        return cls(visitor, reads, state.settings.console_payloads and visitor.may_act)
 
 
 def intent_id_of(request: Request, text: str | None = None) -> UUID:

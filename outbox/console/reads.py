@@ -1,6 +1,7 @@
 """What the console shows: one set of reads for its pages and for its API."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from outbox.compose.audit import AllThree
 from outbox.compose.side_by_side import side_by_side
 from outbox.console.asked import IntentsQuery
+from outbox.console.shared import Shared
 from outbox.flow.table import Status
 from outbox.store.browse import BrowseStore
 from outbox.store.reads import ReadStore
@@ -17,6 +19,7 @@ from outbox.store.why import waits_because
 
 Shown = dict[str, Any]
 
+_BY_TIME_ALONE = frozenset({"oldest_head_age_seconds", "oldest_transaction"})
 _UNDER_WAY = frozenset({Status.PENDING, Status.PARKED})
 
 
@@ -27,6 +30,11 @@ class Reads:
         self._ledger = ReadStore(engine)
         self._browse = BrowseStore(engine)
         self._stores = stores
+
+    async def pulse(self) -> Shown:
+        """What changes when something happens, and not by time alone."""
+        depths = await self._ledger.depths()
+        return {name: value for name, value in depths.items() if name not in _BY_TIME_ALONE}
 
     async def overview(self) -> Shown:
         """How much waits and where, what ended lately, what is down; the last hour, minute by minute."""
@@ -69,3 +77,27 @@ class Reads:
             "intents": timeline(rows, events, attempts),
             **stores,
         }
+
+
+class SharedReads(Reads):
+    """The same for pages that follow what happens: all that show the same share one read."""
+
+    def __init__(self, engine: AsyncEngine, stores: AllThree) -> None:
+        super().__init__(engine, stores)
+        self._shared = Shared()
+
+    async def overview(self) -> Shown:
+        """As ``Reads.overview``."""
+        found: Shown = await self._shared.get("overview", super().overview)
+        return found
+
+    async def intents(self, query: IntentsQuery) -> Shown:
+        """As ``Reads.intents``."""
+        found: Shown = await self._shared.get(query, partial(super().intents, query))
+        return found
+
+    async def schedule(self, schedule_id: str, limit: int) -> Shown | None:
+        """As ``Reads.schedule``."""
+        read = partial(super().schedule, schedule_id, limit)
+        found: Shown | None = await self._shared.get((schedule_id, limit), read)
+        return found

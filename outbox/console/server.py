@@ -10,7 +10,8 @@ from starlette.types import ASGIApp
 from outbox.compose.audit import open_all
 from outbox.console.access import Access
 from outbox.console.app import make_app
-from outbox.console.reads import Reads
+from outbox.console.live import Watch
+from outbox.console.reads import Reads, SharedReads
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.telemetry.http import listen
@@ -34,9 +35,10 @@ class Server(uvicorn.Server):
 class Listening:
     """A console that listens; ``url`` is its address."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, line: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, watch: Watch, settings: Settings, line: socket.socket) -> None:
         tls = settings.console_tls_cert is not None
         self._line = line
+        self._watch = watch
         self._server = Server(
             uvicorn.Config(
                 app,
@@ -61,19 +63,22 @@ class Listening:
 
     def stop(self) -> None:
         """End soon."""
+        self._watch.end()
         self._server.stop()
 
 
 @asynccontextmanager
-async def open_console(settings: Settings) -> AsyncIterator[ASGIApp]:
-    """The console as an application, over the outbox that the settings name.
+async def open_console(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Watch]]:
+    """The console as an application, over the outbox that the settings name; and what its pages watch.
 
     Raises:
         DBAPIError: Postgres can't be read.
     """
     url = settings.database_url.get_secret_value()
     async with open_all(settings) as stores, open_engine(url, bounded=True) as engine:
-        yield make_app(settings, Reads(engine, stores))
+        reads = Reads(engine, stores)
+        watch = Watch(reads.pulse)
+        yield make_app(settings, reads, SharedReads(engine, stores), watch), watch
 
 
 @asynccontextmanager
@@ -85,5 +90,5 @@ async def listening(settings: Settings, host: str, port: int) -> AsyncIterator[L
     """
     Access(settings).require_guarded(host)
     with listen(host, port, "OUTBOX_CONSOLE") as line:
-        async with open_console(settings) as app:
-            yield Listening(app, settings, line)
+        async with open_console(settings) as (app, watch):
+            yield Listening(app, watch, settings, line)

@@ -59,7 +59,7 @@ class Consoles:
         self._exits = exits
 
     async def open(self, *, peer: str = "127.0.0.1", base: str = BASE, **settings: Any) -> httpx.AsyncClient:
-        app = await self._exits.enter_async_context(
+        app, _ = await self._exits.enter_async_context(
             open_console(settings_for(self._stack, self._url, **settings))
         )
         transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(peer, 50_000))

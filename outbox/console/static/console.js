@@ -74,5 +74,58 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Live: the server says that something has changed, and the page is read again; one may pause that.
+const live = document.getElementById("live");
+let paused = sessionStorage.getItem("live") === "paused";
+let stale = false;
+
+async function refresh() {
+  const main = document.getElementById("main");
+  const busy = main.querySelector("form:focus-within, dialog[open], input:checked");
+  stale = document.hidden || paused || Boolean(busy);
+  if (stale) return;
+  try {
+    const answer = await fetch(location.href, { headers: { "X-Follows": "1" } });
+    if (answer.redirected) return location.reload();
+    const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+    const row = [...document.querySelectorAll("table.rows tbody tr")].findIndex((one) => one.classList.contains("current"));
+    main.replaceChildren(...found.childNodes);
+    document.querySelectorAll("table.rows tbody tr")[row]?.classList.add("current");
+    prepare(main);
+  } catch {
+    live.textContent = "console away";
+  }
+}
+
+function tellLive(state) {
+  live.textContent = paused ? "paused" : state;
+  live.setAttribute("aria-pressed", String(!paused));
+}
+
+if (live) {
+  live.hidden = false;
+  const events = new EventSource("/live");
+  events.onopen = () => { tellLive("live"); refresh(); };
+  events.onerror = () => tellLive("console away");
+  events.addEventListener("changed", refresh);
+  live.addEventListener("click", () => {
+    paused = !paused;
+    sessionStorage.setItem("live", paused ? "paused" : "");
+    tellLive(events.readyState === EventSource.OPEN ? "live" : "console away");
+    if (!paused) refresh();
+  });
+  document.addEventListener("visibilitychange", () => { if (stale) refresh(); });
+}
+
+// What waits until a moment, counted down.
+function countDown() {
+  each("[data-until]", (one) => {
+    const left = Math.ceil((Date.parse(one.dataset.until) - Date.now()) / 1000);
+    const told = one.querySelector(".left");
+    if (told) told.textContent = left > 0 ? `(${left} s left)` : "(any moment now)";
+  });
+}
+
 prepare(document);
+setInterval(countDown, 1000);
 setInterval(tellTimes, 1000);

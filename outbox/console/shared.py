@@ -1,0 +1,25 @@
+"""One read for all who ask the same."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any
+
+_SECONDS = 1.0
+
+
+class Shared:
+    """Reads once for all who ask the same within a second."""
+
+    def __init__(self) -> None:
+        self._reads: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[Any]]) -> Any:
+        """What ``read`` finds now, or found for somebody else a moment ago."""
+        reading = self._reads.get(key)
+        if reading is None:
+            reading = self._reads[key] = asyncio.ensure_future(read())
+            reading.add_done_callback(lambda _: self._forget_soon(key))
+        return await asyncio.shield(reading)
+
+    def _forget_soon(self, key: Hashable) -> None:
+        asyncio.get_running_loop().call_later(_SECONDS, self._reads.pop, key)
