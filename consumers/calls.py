@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Self, TypeVar
 
 from outbox import clock
+from outbox.current import TRACE_HEADERS
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Failure, Misconfigured, Refused, Transient, Unknown
 
 ACCOUNT_HEADER = "x-account-id"
-TRACE_HEADERS = ("traceparent", "tracestate")
 MESSAGE_LIMIT = 500
 
 _READS = 3
@@ -78,6 +78,11 @@ class Call:
                 Transient(ErrorCode.TIMED_OUT, f"{store}: the deadline passed before the call was sent")
             )
         return seconds
+
+
+def method_of(request: object) -> str:
+    """The method that a request is for: gRPC names the one after the other."""
+    return type(request).__name__.removesuffix("Request")
 
 
 async def read_patiently(read: Callable[[Call], Awaitable[T]], *, seconds: float) -> T:

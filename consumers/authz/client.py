@@ -32,7 +32,8 @@ from authzed.api.v1.schema_service_pb2_grpc import SchemaServiceStub
 
 from consumers.authz.errors import STORE, Occupied, classify
 from consumers.authz.names import object_id
-from consumers.calls import Call, StoreFailure
+from consumers.calls import Call, StoreFailure, method_of
+from outbox.current import calling
 from outbox.failpoints import reach
 
 _OPTIONS = (
@@ -230,11 +231,12 @@ class AuthzClient:
     ) -> Any:
         """Send one request within the call's deadline, and put a failure in the words of the flow."""
         seconds = call.budget(STORE)
-        metadata = (("authorization", f"Bearer {self._token}"), *call.metadata.items())
         try:
             async with asyncio.timeout(seconds):
                 await reach("spicedb.before")
-                answer = await send(request, timeout=seconds, metadata=metadata)
+                with calling(STORE, method_of(request), call.metadata) as headers:
+                    metadata = (("authorization", f"Bearer {self._token}"), *headers.items())
+                    answer = await send(request, timeout=seconds, metadata=metadata)
                 await reach("spicedb.after")
                 return answer
         except Exception as error:

@@ -25,10 +25,11 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.service import TLSConfig
 
-from consumers.calls import Call, StoreFailure
+from consumers.calls import Call, StoreFailure, method_of
 from consumers.temporal.described import request_of, summary_of
 from consumers.temporal.errors import STORE, Absent, Taken, classify
 from consumers.temporal.request import create_request, instance_in, stamp_in
+from outbox.current import calling
 from outbox.errors import ErrorCode
 from outbox.failpoints import reach
 from outbox.flow.dispatch import Dispatch
@@ -211,9 +212,10 @@ class TemporalClient:
             # The service's own time-out doesn't cover the making of a connection.
             async with asyncio.timeout(seconds):
                 await reach("temporal.before")
-                answer = await send(
-                    request, retry=False, metadata=dict(call.metadata), timeout=timedelta(seconds=seconds)
-                )
+                with calling(STORE, method_of(request), call.metadata) as headers:
+                    answer = await send(
+                        request, retry=False, metadata=dict(headers), timeout=timedelta(seconds=seconds)
+                    )
                 await reach("temporal.after")
                 return answer
         except Exception as error:

@@ -6,7 +6,8 @@
 -- in one call.
 CREATE FUNCTION outbox.dispatch(
     bounds jsonb, most integer, rates jsonb, dispatch_seconds float8, late_write_seconds float8)
-RETURNS TABLE (intent_id uuid, schedule_id text, event_type text, consumer text, lease_number bigint)
+RETURNS TABLE (
+    intent_id uuid, schedule_id text, event_type text, consumer text, lease_number bigint, trace jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -25,8 +26,9 @@ BEGIN
       INTO limits FROM jsonb_each_text(bounds) AS b;
     chosen := outbox.choose(limits, rates, false, dispatch_seconds, dispatch_seconds, late_write_seconds);
     RETURN QUERY
-    SELECT q.intent_id, q.schedule_id, q.event_type::text, q.consumer::text, q.lease_number
-      FROM outbox.queue q WHERE q.intent_id = ANY (chosen);
+    SELECT q.intent_id, q.schedule_id, q.event_type::text, q.consumer::text, q.lease_number, i.trace
+      FROM outbox.queue q JOIN outbox.intents i ON i.id = ANY (ARRAY[q.intent_id])
+     WHERE q.intent_id = ANY (chosen);
 END;
 $$;
 

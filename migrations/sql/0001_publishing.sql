@@ -31,7 +31,7 @@ $$;
 CREATE FUNCTION outbox.unpublished(most integer)
 RETURNS TABLE (
     id bigint, event_id bigint, intent_id uuid, schedule_id text, kind text, type text, at timestamptz,
-    consumer text, attempt integer, error_code text, error_message text)
+    consumer text, attempt integer, error_code text, error_message text, trace jsonb)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -41,7 +41,7 @@ AS $$
 BEGIN
     RETURN QUERY
     SELECT p.id, e.id, e.intent_id, e.schedule_id, i.kind::text, e.type::text, e.at, e.consumer::text, e.attempt,
-           e.error_code, e.error_message
+           e.error_code, e.error_message, i.trace
       FROM (SELECT * FROM outbox.publications ORDER BY id LIMIT most) AS p
       JOIN outbox.events e ON e.intent_id = ANY (ARRAY[p.intent_id]) AND e.id = p.event_id
       JOIN outbox.intents i ON i.id = ANY (ARRAY[e.intent_id])

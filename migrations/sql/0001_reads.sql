@@ -11,7 +11,8 @@ SELECT i.id, i.schedule_id, i.kind, i.created_at, i.position, i.replays, i.repla
        coalesce(t.lease_number, q.lease_number) AS attempts,
        CASE WHEN t.type IS NULL THEN q.error_code ELSE t.error_code END AS error_code,
        CASE WHEN t.type IS NULL THEN q.error_message ELSE t.error_message END AS error_message,
-       coalesce(t.at, (SELECT max(e.at) FROM outbox.events e WHERE e.intent_id = i.id), i.created_at) AS updated_at
+       coalesce(t.at, (SELECT max(e.at) FROM outbox.events e WHERE e.intent_id = i.id), i.created_at) AS updated_at,
+       substr(i.trace->>'traceparent', 4, 32) AS trace_id
 FROM outbox.intents i
 LEFT JOIN (
     SELECT e.intent_id, e.type::text AS type, e.at, e.lease_number, e.error_code, e.error_message FROM outbox.events e

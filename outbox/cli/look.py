@@ -225,7 +225,8 @@ def _concerns(found: list[dict[str, Any]]) -> bool:
 
 def _print_timeline(intent: dict[str, Any]) -> None:
     colour = _COLOURS[intent["status"]]
-    out.print(f"\n{intent['kind']} {intent['intent_id']} [{colour}]{intent['status']}[/]")
+    trace = f"  trace {intent['trace_id']}" if intent["trace_id"] else ""
+    out.print(f"\n{intent['kind']} {intent['intent_id']} [{colour}]{intent['status']}[/]{trace}")
     lines = [(event["at"], event["type"], event["attempt"], event["error"]) for event in intent["events"]]
     lines += [
         (tried["at"], f"  {tried['consumer']} {tried['then']}", tried["attempt"], tried["error"])

@@ -235,8 +235,11 @@ def set_up_logs(*, verbose: bool) -> None:
 
     import structlog  # noqa: PLC0415
 
+    from outbox.current import add_attempt  # noqa: PLC0415
+
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_attempt,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -11,6 +11,8 @@ from outbox.errors import ErrorCode
 from outbox.flow.outcome import Outcome
 from outbox.flow.table import STEPS, Consumer, EventType, Kind, Step
 
+_TRACEPARENT_PARTS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Creator:
@@ -87,6 +89,22 @@ class Dispatch:
     def reclaims(self) -> str | None:
         """The stamp that is to be taken into the ledger again, if it asks for that."""
         return self.request.get("reclaim") if self.kind is Kind.REPAIR else None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the producer's span belongs to, if it had one."""
+        parts = self.trace.get("traceparent", "").split("-")
+        return parts[1] if len(parts) == _TRACEPARENT_PARTS else None
+
+    def about(self) -> dict[str, Any]:
+        """What every line of the log says that is of an attempt at it."""
+        about = {
+            "intent_id": str(self.intent_id),
+            "schedule_id": self.schedule_id,
+            "step": self.event_type.value,
+            "attempt": self.attempt,
+        }
+        return about if self.trace_id is None else {**about, "trace_id": self.trace_id}
 
     @property
     def consumer(self) -> Consumer:

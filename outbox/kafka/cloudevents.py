@@ -41,6 +41,8 @@ def record(publication: Publication, *, prefix: str, outbox: object) -> Record:
         "ce_sequence": f"{publication.id:020d}",
         "ce_dataschema": schema()["$id"],
         "content-type": "application/json",
+        # CloudEvents' extension for distributed tracing.
+        **{f"ce_{name}": value for name, value in publication.trace.items()},
     }
     return Record(
         events_topic(prefix),

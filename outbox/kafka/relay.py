@@ -97,4 +97,5 @@ class Relay:
     def _record(self, outbox: UUID, step: Dispatched) -> Record:
         envelope = Envelope(outbox, step.intent_id, step.event_type, step.lease_number)
         topic = dispatch_topic(self._prefix, step.consumer)
-        return Record(topic, step.schedule_id.encode(), encode(envelope))
+        headers = tuple((name, value.encode()) for name, value in step.trace.items())
+        return Record(topic, step.schedule_id.encode(), encode(envelope), headers)

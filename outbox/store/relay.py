@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
@@ -31,13 +31,14 @@ _PUBLISHED = text("SELECT outbox.published(:ids)")
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
-    """A step that is on its way to a worker."""
+    """A step that is on its way to a worker, with the context of its producer's span."""
 
     intent_id: UUID
     schedule_id: str
     event_type: EventType
     consumer: Consumer
     lease_number: int
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Publication:
     Attributes:
         id: grows along a lane.
         consumer: whose step led here; none for a request.
+        trace: the context of the producer's span, W3C's headers by their names.
     """
 
     id: int
@@ -60,6 +62,7 @@ class Publication:
     attempt: int | None
     error_code: str | None
     error_message: str | None
+    trace: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class RelayStore:
                 EventType(row["event_type"]),
                 Consumer(row["consumer"]),
                 row["lease_number"],
+                row["trace"] or {},
             )
             for row in await rows(self._engine, _DISPATCH, asked)
         ]
@@ -176,6 +180,6 @@ class Publishing:
 
 
 def _publication(row: dict[str, object]) -> Publication:
-    typed = {"kind": Kind(str(row["kind"])), "type": EventType(str(row["type"]))}
+    typed = {"kind": Kind(str(row["kind"])), "type": EventType(str(row["type"])), "trace": row["trace"] or {}}
     consumer = Consumer(str(row["consumer"])) if row["consumer"] else None
     return Publication(**{**row, **typed, "consumer": consumer})  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ def intent_json(row: Row) -> Row:
         "updated_at": row["updated_at"],
         "attempts": row["attempts"],
         "replays_of": row["replays"],
+        "trace_id": row["trace_id"],
     }
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from uuid import UUID
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
@@ -20,6 +19,7 @@ from outbox.flow.table import TERMINALS, EventType, Kind
 from outbox.store.work import Settled
 from outbox.telemetry import catalogue
 from outbox.telemetry.catalogue import Metric, Reading
+from outbox.telemetry.requested import requested_at
 from outbox.worker.observer import Report
 
 
@@ -48,11 +48,6 @@ def histogram(meter: Meter, metric: Metric) -> Histogram:
         description=metric.meaning,
         explicit_bucket_boundaries_advisory=metric.buckets,
     )
-
-
-def requested_at(intent_id: UUID) -> float:
-    """When an intent was asked for, in seconds since 1970: its id (a UUIDv7) begins with that."""
-    return (intent_id.int >> 80) / 1000
 
 
 _COUNTED = (

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import structlog
 from opentelemetry.metrics import Meter
+from opentelemetry.trace import Tracer
 
 from outbox.pulse import Pulse
 from outbox.store.engine import async_engine
@@ -22,6 +23,8 @@ from outbox.telemetry.http import Process, listen, serving
 from outbox.telemetry.instruments import Counted, observe
 from outbox.telemetry.prometheus import Exposition
 from outbox.telemetry.readiness import Readiness
+from outbox.telemetry.spans import Traced
+from outbox.worker.observer import Observer
 
 _NAME = "agent-schedule-outbox"
 _FRESH_SECONDS = 5.0
@@ -43,13 +46,16 @@ class Watched:
         exposition: Exposition,
         aside: Aside,
         readiness: Readiness,
+        *,
         outbox: Callable[[], Coroutine[Any, Any, Figures]],
+        tracer: Tracer | None,
     ) -> None:
         self._meter = meter
         self._exposition = exposition
         self._aside = aside
         self._readiness = readiness
-        self.observer = Counted(meter)
+        counted = Counted(meter)
+        self.observer: Observer = Traced(tracer, counted) if tracer else counted
         release = version(_NAME)
         self.read(catalogue.BUILD_INFO, lambda: [((release,), 1)])
         self._outbox = Cached("Postgres", aside, outbox, seconds=_FRESH_SECONDS)
@@ -101,13 +107,22 @@ def _of(figures: Cached[Figures], name: str) -> Reading:
 async def watching(database_url: str) -> AsyncIterator[Watched]:
     """Inside, a process is watched; at the end, what was measured is exported if somebody takes it."""
     exposition = Exposition()
-    meters = otlp.meter_provider(otlp.resource(version(_NAME), str(uuid4())), exposition.reader)
+    what = otlp.resource(version(_NAME), str(uuid4()))
+    meters = otlp.meter_provider(what, exposition.reader)
+    tracers = otlp.tracer_provider(what)
     engine = async_engine(database_url, bounded=True)
     with Aside() as aside:
-        watch = Watched(meters.get_meter(_NAME), exposition, aside, Readiness(engine), lambda: gauges(engine))
+        watch = Watched(
+            meters.get_meter(_NAME),
+            exposition,
+            aside,
+            Readiness(engine),
+            outbox=lambda: gauges(engine),
+            tracer=tracers.get_tracer(_NAME) if tracers else None,
+        )
         try:
             yield watch
         finally:
-            otlp.end(meters.shutdown)
+            otlp.end(*(one.shutdown for one in (tracers, meters) if one))
             # It belongs to the loop that has used it.
             await asyncio.wait([asyncio.wrap_future(aside.start(engine.dispose()))], timeout=_END_SECONDS)

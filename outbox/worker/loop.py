@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from outbox import clock
+from outbox import clock, current
 from outbox.errors import ErrorCode
 from outbox.failpoints import reach
 from outbox.flow.dispatch import Cause, Dispatch, Effects
@@ -186,13 +186,14 @@ class Worker:
             cause = Cause(ErrorCode.LEASE_EXPIRED, "every worker that took the step died or stalled")
             self._settler.put(park(dispatch, cause))
             return
+        current.attempt.set(dispatch)
         with self._observer.attempt(dispatch) as report:
             outcome = await self._apply(dispatch)
             report(outcome)
         await reach("decide.before")
         # First settled, then told: whatever becomes of the telling, the outcome is kept.
         self._settler.put(decide(dispatch, outcome, self._options.policy, self._jitter))
-        self._tell(dispatch, outcome)
+        self._tell(outcome)
 
     async def _apply(self, dispatch: Dispatch) -> Outcome:
         effects = self._effects[dispatch.consumer]
@@ -208,7 +209,7 @@ class Worker:
             return Unknown(ErrorCode.RELEASED, "the worker was stopped while the step was under way")
         except Exception as error:
             # Anything may have happened: it is unknown, and parks when it keeps happening.
-            log.exception("step.unexpected", intent_id=str(dispatch.intent_id))
+            log.exception("step.unexpected")
             return Unknown(ErrorCode.UNEXPECTED, f"{type(error).__name__}: {error}"[:500])
 
     def _room(self, batch: Sequence[Settlement]) -> Mapping[Consumer, int]:
@@ -259,21 +260,12 @@ class Worker:
         await asyncio.gather(settling, return_exceptions=True)
         await self._settler.flush(give_up_at=until)
 
-    def _tell(self, dispatch: Dispatch, outcome: Outcome) -> None:
+    def _tell(self, outcome: Outcome) -> None:
         level = logging.DEBUG if isinstance(outcome, Done) else logging.INFO
         if not self._log.is_enabled_for(level):
             return
-        about = {
-            "intent_id": str(dispatch.intent_id),
-            "schedule_id": dispatch.schedule_id,
-            "step": dispatch.event_type.value,
-            "attempt": dispatch.attempt,
-            **dispatch.trace,
-        }
         if isinstance(outcome, Done):
-            self._log.debug("step.done", **about)
+            self._log.debug("step.done")
         else:
             kind = type(outcome).__name__.lower()
-            self._log.info(
-                "step.failed", outcome=kind, code=outcome.code.value, error=outcome.message, **about
-            )
+            self._log.info("step.failed", outcome=kind, code=outcome.code.value, error=outcome.message)

@@ -1,5 +1,6 @@
 """intents, show and status: what operators see."""
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -179,6 +180,17 @@ def test_status_shows_depths_and_the_oldest_head(cli: Cli, settled: str) -> None
     assert cli("status", "--max-age", "3600").code == 0
     too_old = cli("status", "--max-age", "0")
     assert (too_old.code, "oldest head" in too_old.out) == (1, True)
+
+
+def test_an_intent_names_its_producers_trace(cli: Cli, agent: str, database: str) -> None:
+    trace = "ab" * 16
+    cli("create", agent, "a", *REQUEST)
+    assert cli("show", f"{agent}--a", "--json").json["intents"][0]["trace_id"] is None
+    with psycopg.connect(database) as connection:
+        context = json.dumps({"traceparent": f"00-{trace}-{'cd' * 8}-01"})
+        connection.execute("UPDATE outbox.intents SET trace = %s::jsonb", [context])
+    assert cli("show", f"{agent}--a", "--json").json["intents"][0]["trace_id"] == trace
+    assert f"trace {trace}" in cli("show", f"{agent}--a").out
 
 
 def test_an_alarm_of_age_can_leave_parked_heads_out(cli: Cli, agent: str, database: str) -> None:

@@ -8,7 +8,8 @@ from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome, Refused, Transient
 from outbox.flow.table import EventType
-from outbox.telemetry.instruments import Counted, requested_at
+from outbox.telemetry.instruments import Counted
+from outbox.telemetry.requested import requested_at
 from tests.store.conftest import Enqueue, Query
 from tests.worker.conftest import Bench, bench, direct_only, enqueue, query, wire
 
