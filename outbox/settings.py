@@ -208,6 +208,11 @@ class Settings(BaseSettings):
         262_144, description="The largest request that may be enqueued, in bytes of JSON."
     )
 
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto",
+        description="How `outbox run`, `relay` and `console` log to stderr: json (a line an event), text, or "
+        "auto: text on a terminal and JSON elsewhere.",
+    )
     http_port: int | None = Field(
         None,
         ge=0,

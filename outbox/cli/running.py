@@ -229,8 +229,13 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def set_up_logs(*, verbose: bool) -> None:
-    """Send logs to stderr: for people on a terminal, JSON lines elsewhere."""
+def set_up_logs(*, verbose: bool, layout: str = "auto") -> None:
+    """Send logs to stderr.
+
+    Args:
+        verbose: whether steps that are done are logged, too.
+        layout: ``json`` (lines), ``text``, or ``auto``: text for people on a terminal, JSON lines elsewhere.
+    """
     import logging  # noqa: PLC0415 - help and completion log nothing
 
     import structlog  # noqa: PLC0415
@@ -245,8 +250,9 @@ def set_up_logs(*, verbose: bool) -> None:
     ]
     people: list[Processor] = [structlog.dev.ConsoleRenderer()]
     programs: list[Processor] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    in_text = sys.stderr.isatty() if layout == "auto" else layout == "text"
     structlog.configure(
-        processors=shared + (people if sys.stderr.isatty() else programs),
+        processors=shared + (people if in_text else programs),
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
         logger_factory=lambda *_: structlog.PrintLogger(cast("TextIO", Stderr())),
     )

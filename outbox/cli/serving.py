@@ -13,7 +13,7 @@ import structlog
 import typer
 
 from outbox import compose
-from outbox.cli.running import Code, out, print_json
+from outbox.cli.running import Code, out, print_json, set_up_logs, verbose
 from outbox.flow.table import Consumer
 from outbox.settings import Settings
 
@@ -24,7 +24,7 @@ _GRACE_SECONDS = 2.0  # for what is cut off to be settled and closed
 
 async def serve_worker(settings: Settings, only: Consumer | None, *, until_idle: bool) -> dict[str, int]:
     """Run a worker until it is told to stop, or is idle where asked for; returns what it did."""
-    _arm(settings)
+    _set_up(settings)
     with _Signals("worker", settings.drain_seconds + _GRACE_SECONDS) as signals:
         await compose.checks.require_ready(settings, only)
         audits = compose.continuous_audit.auditing(settings) if not (only or until_idle) else nullcontext()
@@ -43,7 +43,7 @@ async def serve_worker(settings: Settings, only: Consumer | None, *, until_idle:
 
 async def serve_relay(settings: Settings) -> dict[str, int]:
     """Run a relay, and the publisher of events, until they are told to stop; returns what they did."""
-    _arm(settings)
+    _set_up(settings)
     with _Signals("relay", settings.drain_seconds + _GRACE_SECONDS) as signals:
         await compose.checks.require_ready_to_relay(settings)
         async with (
@@ -70,6 +70,7 @@ async def serve_console(settings: Settings, host: str, port: int, *, as_json: bo
     """Serve the console until it is told to stop; prints its address when it listens."""
     from outbox.console.server import listening  # noqa: PLC0415 - workers have no use for a web server
 
+    _set_up(settings)
     with _Signals("console", _GRACE_SECONDS * 2) as signals:
         async with listening(settings, host, port) as page:
             signals.drain(page.stop)
@@ -80,7 +81,9 @@ async def serve_console(settings: Settings, host: str, port: int, *, as_json: bo
             await page.run()
 
 
-def _arm(settings: Settings) -> None:
+def _set_up(settings: Settings) -> None:
+    """Log and fail as the settings say."""
+    set_up_logs(verbose=verbose.get(), layout=settings.log_format)
     if not settings.failpoints:
         return
     from outbox.testing.failpoints import arm_from  # noqa: PLC0415 - a worker has no use for a test kit
