@@ -9,7 +9,19 @@ from pathlib import Path
 
 import structlog
 
-from tests.bench import against, audit, commands, depth, draining, intake, memory, stores, unprepared, wire
+from tests.bench import (
+    against,
+    audit,
+    commands,
+    depth,
+    draining,
+    intake,
+    memory,
+    stores,
+    transactional,
+    unprepared,
+    wire,
+)
 from tests.bench.measure import Result, save
 from tests.bench.report import table
 from tests.bench.stage import SCALES, Stage, machine, open_stage
@@ -19,6 +31,7 @@ Row = Callable[[Stage], Awaitable[list[Result]]]
 ROWS: Mapping[str, Row] = {
     "P1": intake.single,
     "P1b": intake.batches,
+    "P1c": transactional.enqueues,
     "P2": against.procrastinate,
     "P2b": against.unordered,
     "P2c": draining.two_steps,
@@ -32,7 +45,7 @@ ROWS: Mapping[str, Row] = {
     "P10": commands.answers,
     "P11": unprepared.unprepared,
 }
-OF_PEERS = frozenset({"P2", "P2b"})
+OF_PEERS = frozenset({"P1c", "P2", "P2b"})
 RESULTS = Path(".bench/results.json")
 
 

@@ -58,32 +58,30 @@ async def _drain_ours(stage: Stage, intents: int, lanes: int) -> Side:
 
 
 async def _peer(stage: Stage, name: str, *, jobs: int, lanes: int, seconds: float) -> dict[str, Any]:
-    """Run a peer's script; it prints what it did as JSON."""
-    with stage.database(outbox=False) as url:
-        with stage.meter() as reading:
-            run = await asyncio.to_thread(
-                subprocess.run,
-                [
-                    str(ENVIRONMENT / "bin" / "python"),
-                    str(_SCRIPTS / f"{name}_peer.py"),
-                    url,
-                    str(jobs),
-                    str(lanes),
-                    str(seconds),
-                ],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=3 * _MOST_SECONDS,
-            )
-        check(run.returncode == 0, f"{name}: {run.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(
-        next(line for line in run.stdout.splitlines() if line.startswith('{"done"'))
-    )
+    """Have a peer drain its queue in a database of its own."""
+    with stage.database(outbox=False) as url, stage.meter() as reading:
+        found = await script(f"{name}_peer", url, jobs, lanes, seconds)
     check(found["done"] > 0, f"{name} did nothing")
     check(found["disorder"] == 0 or name != "procrastinate", f"{name} broke the order of a lane")
     found["rate"] = found["done"] / found["seconds"]
     found["server_cpu_us_with_filling"] = round(reading.server_cpu / found["done"] * 1e6, 1)
+    return found
+
+
+async def script(name: str, *arguments: object) -> dict[str, Any]:
+    """Run one of the peers' scripts; it prints what it did as JSON."""
+    run = await asyncio.to_thread(
+        subprocess.run,
+        [str(ENVIRONMENT / "bin" / "python"), str(_SCRIPTS / f"{name}.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3 * _MOST_SECONDS,
+    )
+    check(run.returncode == 0, f"{name}: {run.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(
+        next(line for line in run.stdout.splitlines() if line.startswith('{"done"'))
+    )
     return found
 
 

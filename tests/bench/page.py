@@ -14,6 +14,19 @@ TITLES: Mapping[str, str] = {
     "P1/1": "enqueue one intent per transaction, 1 producer: rate, of a plain INSERT's",
     "P1/8": "the same, 8 producers",
     "P1b": "`enqueue_many` of 1,000: rate, of one multi-row INSERT's",
+    **{
+        row: title
+        for peer, name in (
+            ("pgqueuer", "PgQueuer"),
+            ("faststream", "faststream-outbox"),
+            ("procrastinate", "procrastinate"),
+            ("awa", "awa-pg"),
+        )
+        for row, title in (
+            (f"P1c/{peer}-1", f"one enqueue in the caller's transaction, 1 producer: rate, of {name}'s own"),
+            (f"P1c/{peer}-8", "the same, 8 producers"),
+        )
+    },
     "P2": "drain one-step intents in lane order: rate, of procrastinate's with `lock`",
     "P2b/pgqueuer": "the same: rate, of PgQueuer's (no order)",
     "P2b/awa": "the same: rate, of awa-pg's (no order)",
@@ -38,9 +51,39 @@ TITLES: Mapping[str, str] = {
     "P10/help": "CPU time of `outbox --help`, of 0.3 s",
     "P10/version": "the same of `outbox --version`",
     "P10/completion": "the same of completing a command's name",
+    "P10/import": "CPU time of importing all that producers use, of `import sqlalchemy, psycopg, pydantic`",
+    "P10/run": "CPU time of `outbox run --until-idle` on an empty outbox, of 1 s",
     "P11/one": "claim + settle of one step without prepared statements: cost, of that with them",
     "P11/hundred": "the same of a hundred steps",
 }
+
+
+def lead(results: Iterable[Mapping[str, Any]]) -> str:
+    """The three figures that matter to a user, from the rows that measure them."""
+    found = {one["id"]: one for one in results}
+    median, late = (found[row]["detail"] for row in ("P4/p50", "P4/p99"))
+    enqueue, insert = (1000 / found["P1/1"]["detail"][side]["per_second"] for side in ("enqueue", "insert"))
+    drained = found["P2"]["detail"]["outbox"]["per_second"]
+    rows = (
+        ("what", "with the outbox", "beside it"),
+        (
+            "a create on an idle system, until both stores have it: median and 99th percentile",
+            f"{median['outbox_ms']} and {late['outbox_ms']} ms",
+            f"the same calls made directly: {median['direct_ms']} and {late['direct_ms']} ms",
+        ),
+        (
+            "a transaction with one enqueue, its commit included",
+            f"{enqueue:.2f} ms",
+            f"one with a plain INSERT: {insert:.2f} ms",
+        ),
+        (
+            "steps in lane order, by one worker on one database",
+            f"{drained:,.0f} a second",
+            f"procrastinate with `lock`: {drained / found['P2']['ratio']:,.0f} a second",
+        ),
+    )
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n".join([head, "|---|---|---|", *lines])
 
 
 def table(results: Iterable[Mapping[str, Any]]) -> str:
@@ -113,9 +156,10 @@ def _flat(value: Any) -> str:
 
 def main() -> None:
     """Put what was measured between the page's marks, and draw the picture."""
-    results = json.loads(RESULTS.read_text())
+    order = list(TITLES)
+    results = sorted(json.loads(RESULTS.read_text()), key=lambda one: order.index(one["id"]))
     text = PAGE.read_text()
-    for name, write in {"table": table, "figures": figures, "machine": machine}.items():
+    for name, write in {"lead": lead, "table": table, "figures": figures, "machine": machine}.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}{write(results)}\n{end}{rest.partition(end)[2]}"
