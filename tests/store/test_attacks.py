@@ -19,7 +19,7 @@ from tests.store.conftest import Enqueue, Query
 from tests.store.roles import connected_as
 
 ALL = {Consumer.AUTHZ: 10, Consumer.TEMPORAL: 10}
-SETTLE = "SELECT * FROM outbox.settle(%s::jsonb, '{}', 1, 1, 1, 1, false)"
+SETTLE = "SELECT stale FROM outbox.settle(%s::jsonb, '{}', 1, 1, 1, 1, false)"
 REQUEST: dict[str, Any] = {
     "agent_id": "a",
     "name": "n",
@@ -82,8 +82,9 @@ def done(dispatch: Dispatch) -> Settlement:
     return decide(dispatch, Done(), RetryPolicy(), random.Random(1))
 
 
-def settle(worker: psycopg.Connection, **settlement: Any) -> list[Any]:
-    return worker.execute(SETTLE, (orjson.dumps([settlement]).decode(),)).fetchall()
+def settles(worker: psycopg.Connection, **settlement: Any) -> bool:
+    """Whether it is taken: the answer names what is not."""
+    return worker.execute(SETTLE, (orjson.dumps([settlement]).decode(),)).fetchall() == []
 
 
 async def ledger(query: Query) -> list[Any]:
@@ -120,7 +121,7 @@ async def test_a_worker_settles_no_lease_that_is_not_out_under_the_number_that_i
         {"intent_id": waiting, "lease_number": 0},
         {"intent_id": waiting, "lease_number": 1},
     ):
-        assert settle(worker, **(good | wrong)) == []
+        assert not settles(worker, **(good | wrong))
         assert await ledger(query) == before
 
 
@@ -132,7 +133,7 @@ async def test_a_worker_writes_of_a_lease_of_its_own_into_no_other_lane(
     await enqueue("own")
     victim, own = await store.claim(ALL)
     forged = asdict(replace(done(own), schedule_id=victim.schedule_id, terminal=True, live=Live.SET))
-    assert len(settle(worker, **forged)) == 1
+    assert settles(worker, **forged)
     lanes = await query("SELECT schedule_id, live_intent FROM outbox.lanes")
     assert lanes == [{"schedule_id": own.schedule_id, "live_intent": own.intent_id}]
     events = await query("SELECT type FROM outbox.events WHERE schedule_id = %s", victim.schedule_id)
@@ -188,9 +189,7 @@ async def test_what_a_worker_puts_before_our_names_is_looked_at_by_nothing_of_ou
         "SELECT intent_id, lease_number, event_type FROM outbox.queue WHERE state = 'leased'"
     )
     more = {"action": "advance", "next_event": "schedule.registered", "next_consumer": "temporal"}
-    assert (
-        len(settle(worker, **leased, **more, terminal=False, waits=False, unknown=False, strike=False)) == 1
-    )
+    assert settles(worker, **leased, **more, terminal=False, waits=False, unknown=False, strike=False)
 
 
 def test_every_function_that_looks_names_up_when_it_runs_does_so_where_nobody_else_can_put_any(
