@@ -57,6 +57,8 @@ BEGIN
         CONTINUE WHEN NOT FOUND AND EXISTS (
             SELECT FROM outbox.queue q WHERE q.schedule_id = over AND q.place = a_head);
         PERFORM outbox.mark_head(over, false, moment);
+        PERFORM outbox.record('release', h.who, 'its time is over', h.what, NULL, 'released', 'by itself', NULL)
+           FROM outbox.halts h WHERE h.what = over;
         DELETE FROM outbox.halts h WHERE h.what = over;
     END LOOP;
 END;
@@ -108,7 +110,7 @@ END;
 $$;
 
 -- Let a store or a schedule go on.
-CREATE FUNCTION outbox.release(target text, operator text, why text) RETURNS TABLE (action text, reason text)
+CREATE FUNCTION outbox.release(target text) RETURNS TABLE (action text, reason text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s'
 AS $$
 #variable_conflict use_column

@@ -34,6 +34,7 @@ BEGIN
                 RETURN QUERY SELECT 'refused', 'somebody else was quicker', NULL::uuid;
                 RETURN;
             END IF;
+            DELETE FROM outbox.failures f WHERE f.intent_id = intent;
             NOTIFY outbox_work;
         END IF;
         RETURN QUERY SELECT 'rearmed', format('%s is tried again', standing.event_type), NULL::uuid;
@@ -88,6 +89,7 @@ BEGIN
         RETURN QUERY SELECT 'refused', 'somebody else was quicker', NULL::uuid;
         RETURN;
     END;
+    DELETE FROM outbox.failures f WHERE f.intent_id = intent;
     NOTIFY outbox_work;
     RETURN QUERY SELECT 'reenqueued', format('%s of %s is asked for again', original.kind, original.schedule_id),
                         latest;
@@ -133,6 +135,7 @@ BEGIN
            looking = step.event_type <> 'schedule.create.requested',
            cause_code = 'discarded', cause_message = why, strikes = 0, attempts = 0, patience = 0
      WHERE q.intent_id = intent;
+    DELETE FROM outbox.failures f WHERE f.intent_id = intent;
     NOTIFY outbox_work;
     RETURN QUERY SELECT 'discarding', format('%s is undone where it took effect', step.event_type);
 END;

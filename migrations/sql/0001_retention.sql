@@ -67,6 +67,7 @@ DECLARE
     gone uuid[] := ARRAY(SELECT outbox.prunable_of(intents, older_than));
 BEGIN
     DELETE FROM outbox.attempts a WHERE a.intent_id = ANY (gone);
+    DELETE FROM outbox.failures f WHERE f.intent_id = ANY (gone);
     DELETE FROM outbox.events e WHERE e.intent_id = ANY (gone);
     DELETE FROM outbox.intents i WHERE i.id = ANY (gone);
     RETURN cardinality(gone);

@@ -60,6 +60,7 @@ DECLARE
     handed  uuid[];
     notifies boolean;
     reclaims uuid[];
+    failing  uuid[];
     leased    CONSTANT text := 'leased';
     publishes CONSTANT boolean := (SELECT n.publishes FROM outbox.instance n WHERE n.only_row);
 BEGIN
@@ -240,14 +241,18 @@ BEGIN
         PERFORM outbox.publish_requests(handed);
     END IF;
 
-    -- 6. What was reclaimed is entered.
+    -- 6. What was reclaimed is entered, and what failed is sorted.
     SELECT bool_or(s.terminal OR s.action = 'park'), array_agg(s.intent_id) FILTER (
-               WHERE s.live = 'reclaim' AND (s.intent_id, s.lease_number) IN (SELECT * FROM unnest(matched, leases)))
-      INTO notifies, reclaims
+               WHERE s.live = 'reclaim' AND (s.intent_id, s.lease_number) IN (SELECT * FROM unnest(matched, leases))),
+           array_agg(DISTINCT s.intent_id) FILTER (WHERE s.action = 'park' OR s.next_event LIKE '%\_failed')
+      INTO notifies, reclaims, failing
       FROM jsonb_to_recordset(settlements) AS s (
-           intent_id uuid, lease_number bigint, terminal boolean, action text, live text);
+           intent_id uuid, lease_number bigint, terminal boolean, action text, live text, next_event text);
     IF reclaims IS NOT NULL THEN
         PERFORM outbox.enter_reclaimed(reclaims, moment);
+    END IF;
+    IF failing IS NOT NULL THEN
+        PERFORM outbox.note_failures(failing, moment);
     END IF;
 
     -- 7. Whoever waits to hear is notified.

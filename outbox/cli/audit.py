@@ -14,8 +14,19 @@ from outbox.audit.brake import Seen
 from outbox.audit.drift import Drift, DriftKind, Fix
 from outbox.audit.sweep import Tally
 from outbox.cli import ledger
-from outbox.cli.configuration import load_settings
-from outbox.cli.running import Code, CommandError, Json, aside, command, err, out, print_json, progress
+from outbox.cli.configuration import acting, load_settings
+from outbox.cli.running import (
+    Code,
+    CommandError,
+    Json,
+    Reason,
+    aside,
+    command,
+    err,
+    out,
+    print_json,
+    progress,
+)
 from outbox.cli.tables import cell, show_parts
 
 if TYPE_CHECKING:
@@ -54,6 +65,7 @@ async def audit(
             "--yes", help="With --adopt, --reclaim: do it. With --repair: however much is missing at once."
         ),
     ] = False,
+    reason: Reason = None,
     as_json: Json = False,
 ) -> None:
     """Compare ledger, SpiceDB and Temporal; exit 1 if something of ours is not as the ledger says.
@@ -77,7 +89,7 @@ async def audit(
         seen = Seen(tally.by_kind, tally.live)
         # Whoever names a schedule, or says yes, has decided.
         braked = seen.braked() if not (yes or schedule) else frozenset()
-        store = ledger.OperateStore(engine)
+        store = ledger.OperateStore(engine, acting(settings), reason)
         await chosen.ask_for_repairs(store, braked)
         if yes:
             await chosen.take_in(store, settings)

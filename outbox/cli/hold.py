@@ -8,7 +8,7 @@ from rich.text import Text
 
 from outbox.cli import ledger, tables
 from outbox.cli.configuration import acting, load_settings
-from outbox.cli.running import Code, CommandError, Json, command, out, print_json
+from outbox.cli.running import Code, CommandError, Json, Reason, command, out, print_json
 from outbox.cli.tables import cell
 from outbox.when import moment_ahead
 
@@ -64,13 +64,14 @@ async def release(
     *,
     store: Store = None,
     schedule: Schedule = None,
+    reason: Reason = None,
     as_json: Json = False,
 ) -> None:
     """Let a store or a schedule go on that was halted."""
     what = _one(store, schedule)
     settings = load_settings()
     async with ledger.open_engine(settings.database_url.get_secret_value()) as engine:
-        answer = await ledger.HaltStore(engine, acting(settings)).release(what)
+        answer = await ledger.HaltStore(engine, acting(settings)).release(what, why=reason)
     _show(answer, as_json=as_json)
 
 

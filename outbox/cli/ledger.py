@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from outbox.store.blockers import Blocker
     from outbox.store.engine import open_engine, transaction
+    from outbox.store.failures import FailureStore
     from outbox.store.halts import Halt, HaltStore
     from outbox.store.instance import instance
     from outbox.store.operate import OperateStore
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Blocker",
+    "FailureStore",
     "Halt",
     "HaltStore",
     "Holder",
@@ -27,6 +29,7 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
     _HOMES = {
         "Blocker": "blockers",
+        "FailureStore": "failures",
         "Halt": "halts",
         "HaltStore": "halts",
         "Holder": "sessions",

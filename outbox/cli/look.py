@@ -104,19 +104,24 @@ async def show(
         events, attempts = await reads.history([row["id"] for row in found])
         head, behind = await reads.head(schedule_id)
         halts = [one for one in await reads.halts(schedule_id) if one.what == schedule_id]
+        by_hand = (await reads.operations(target=schedule_id, limit=limit))[::-1]
         blocker = await reads.blocker()
     reason = waits_because(head, behind, blocker) if head and _concerns(found) else None
     intents = timeline(found, events, attempts)
     if as_json:
-        print_json({"schedule_id": schedule_id, "waits_because": reason, "halts": halts, "intents": intents})
+        lane = {"schedule_id": schedule_id, "waits_because": reason, "halts": halts}
+        print_json(lane | {"intents": intents, "operations": by_hand})
         return
     out.print(cell(schedule_id, "bold"))
     if reason:
         out.print(Text.assemble(("waits: ", "yellow"), cell(reason)))
     for halt in halts if not reason else ():
         out.print(Text.assemble(("halted: ", "yellow"), cell(halt.told)))
+    for operation in by_hand:
+        if operation["intent_id"] is None:
+            out.print(cell(f"  {_time(operation['at'])}  {_done_by_hand(operation)}"))
     for intent in intents:
-        _print_timeline(intent)
+        _print_timeline(intent, [one for one in by_hand if one["intent_id"] == intent["intent_id"]])
 
 
 @command
@@ -223,7 +228,12 @@ def _concerns(found: list[dict[str, Any]]) -> bool:
     return any(row["status"] in {Status.PENDING, Status.PARKED} for row in found)
 
 
-def _print_timeline(intent: dict[str, Any]) -> None:
+def _done_by_hand(operation: dict[str, Any]) -> str:
+    why = f" ({operation['why']})" if operation["why"] else ""
+    return f"{operation['who']}: {operation['action']}, {operation['outcome']}{why}"
+
+
+def _print_timeline(intent: dict[str, Any], by_hand: list[dict[str, Any]]) -> None:
     colour = _COLOURS[intent["status"]]
     trace = f"  trace {intent['trace_id']}" if intent["trace_id"] else ""
     out.print(f"\n{intent['kind']} {intent['intent_id']} [{colour}]{intent['status']}[/]{trace}")
@@ -232,8 +242,9 @@ def _print_timeline(intent: dict[str, Any]) -> None:
         (tried["at"], f"  {tried['consumer']} {tried['then']}", tried["attempt"], tried["error"])
         for tried in intent["failed_attempts"]
     ]
+    lines += [(one["at"], f"  {_done_by_hand(one)}", None, None) for one in by_hand]
     for at, what, attempt, error in sorted(lines, key=lambda line: line[0]):
-        parts = [Text(f"  {_time(at)}  {what}" + (f"  attempt {attempt}" if attempt else ""))]
+        parts = [cell(f"  {_time(at)}  {what}" + (f"  attempt {attempt}" if attempt else ""))]
         if error:
             parts.append(Text.assemble((error["code"], "red"), " ", cell(error["message"])))
         tables.show_parts(out, *parts, indent="    ")

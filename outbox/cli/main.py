@@ -50,6 +50,14 @@ COMMANDS = {
         "Show how much waits and where, the oldest head, what ended lately, and which stores are down.",
     ),
     "console": ("console_page", "Serve the operator's web page and its JSON API, and print its address."),
+    "failures": (
+        "failures",
+        "Group what has failed or is parked by store, step, error code and message; the youngest first.",
+    ),
+    "operations": (
+        "operations",
+        "List what operators did: who, when, why, and what came of it; the newest first.",
+    ),
     "replay": ("operate", "Try failed intents again, and re-arm parked steps."),
     "discard": (
         "operate",

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from outbox import compose
 from outbox.cli import ledger, tables
-from outbox.cli.configuration import load_settings
-from outbox.cli.running import Code, CommandError, Json, command, out, print_json, progress
+from outbox.cli.configuration import acting, load_settings
+from outbox.cli.running import Code, CommandError, Json, Reason, command, out, print_json, progress
 from outbox.cli.tables import cell
 from outbox.flow.table import Status
 from outbox.when import moment
@@ -35,12 +35,14 @@ async def replay(
     ] = None,
     schedule: Annotated[str | None, typer.Option(help="All failed and parked ones of one schedule.")] = None,
     error: Annotated[str | None, typer.Option(help="All with this error code.")] = None,
+    group: Annotated[str | None, typer.Option(help="All of a group that `outbox failures` lists.")] = None,
     since: Annotated[str | None, typer.Option(help="All that ended or parked since: 15m, 2h, ISO.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen to each.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Also those that a later intent of the lane has overtaken.")
     ] = False,
     rate: Annotated[float, typer.Option(min=0.1, help="At most so many a second.")] = 50.0,
+    reason: Reason = None,
     as_json: Json = False,
 ) -> None:
     """Try failed intents again, and re-arm parked steps.
@@ -49,20 +51,22 @@ async def replay(
     is taken. One that a later intent of its schedule has overtaken is refused, as it could undo what came
     after. Exit 1 if any was refused.
     """
-    chosen = bool(status or schedule or error or since)
+    chosen = bool(status or schedule or error or group or since)
     if bool(intents) == chosen:
         raise CommandError(
-            "name intents, or choose by --status, --schedule, --error or --since", Code.BAD_INPUT
+            "name intents, or choose by --status, --schedule, --error, --group or --since", Code.BAD_INPUT
         )
     if status not in {None, Status.FAILED, Status.PARKED}:
         raise CommandError(f"--status {status}: only failed and parked intents are replayed", Code.BAD_INPUT)
     refused = 0
-    async with ledger.open_engine(load_settings().database_url.get_secret_value()) as engine:
-        store = ledger.OperateStore(engine)
+    settings = load_settings()
+    async with ledger.open_engine(settings.database_url.get_secret_value()) as engine:
+        store = ledger.OperateStore(engine, acting(settings), reason)
         wanted = [_intent(one) for one in intents or []] or await store.replayable(
             statuses=[status] if status else [Status.FAILED, Status.PARKED],
             schedule_id=schedule,
             error=error,
+            group=group,
             since=moment("--since", since) if since else None,
         )
         with progress() as bar:
@@ -93,8 +97,9 @@ async def discard(
     """
     if not reason.strip():
         raise CommandError("--reason is empty: whoever reads the history wants to know", Code.BAD_INPUT)
-    async with ledger.open_engine(load_settings().database_url.get_secret_value()) as engine:
-        answer = await ledger.OperateStore(engine).discard(_intent(intent), reason)
+    settings = load_settings()
+    async with ledger.open_engine(settings.database_url.get_secret_value()) as engine:
+        answer = await ledger.OperateStore(engine, acting(settings)).discard(_intent(intent), reason)
     _show(answer, as_json=as_json, rehearsed=False)
     if answer.action == "refused":
         raise typer.Exit(Code.FOUND_WRONG)
@@ -104,6 +109,7 @@ async def discard(
 async def prune(
     *,
     older_than: Annotated[str, typer.Option("--older-than", help="30d, 12h, or an ISO 8601 time.")],
+    reason: Reason = None,
     as_json: Json = False,
 ) -> None:
     """Delete the history of intents that ended long ago, and their marks in SpiceDB, in batches.
@@ -112,9 +118,11 @@ async def prune(
     """
     before = moment("--older-than", older_than)
     total = 0
+    settings = load_settings()
+    pruning = compose.retention.prune(settings, before, operator=acting(settings), why=reason)
     with progress() as bar:
         task = bar.add_task("pruning", total=None)
-        async for gone in compose.retention.prune(load_settings(), before):
+        async for gone in pruning:
             total += gone
             bar.update(task, advance=gone, description=f"pruned {total} intents")
     if as_json:

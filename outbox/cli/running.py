@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Reason = Annotated[str | None, typer.Option("--reason", help="Why; written down with what was done.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, for programs.")]
 
 out = PipedConsole()

@@ -17,7 +17,6 @@ from outbox.store.continuous_audit import ContinuousAuditStore
 from outbox.store.engine import is_passing, open_engine, why
 from outbox.store.instance import instance
 from outbox.store.ledger import LedgerStore
-from outbox.store.operate import OperateStore
 from outbox.supervision import keep_running
 
 _PAUSE_SECONDS = 1.0
@@ -50,11 +49,12 @@ async def open_continuous_audit(settings: Settings) -> AsyncIterator[ContinuousA
     try:
         async with open_engine(settings.database_url.get_secret_value(), bounded=True) as engine:
             temporal, which = await temporal_client(settings), await instance(engine)
+            store = ContinuousAuditStore(engine)
             yield ContinuousAudit(
-                ContinuousAuditStore(engine),
+                store,
                 AllThree(LedgerStore(engine), authz, temporal, str(which)),
                 rate=settings.audit_rate_per_second,
-                request_repair=OperateStore(engine).request_repair if settings.audit_repairs else None,
+                request_repair=store.request_repair if settings.audit_repairs else None,
             )
     finally:
         await authz.close()

@@ -17,7 +17,9 @@ _SECONDS = 30.0
 _BATCH = 1000
 
 
-async def prune(settings: Settings, older_than: datetime) -> AsyncIterator[int]:
+async def prune(
+    settings: Settings, older_than: datetime, *, operator: str, why: str | None = None
+) -> AsyncIterator[int]:
     """Delete what ended before and nothing needs; yields how many intents each batch took.
 
     Raises:
@@ -27,7 +29,7 @@ async def prune(settings: Settings, older_than: datetime) -> AsyncIterator[int]:
     authz = authz_client(settings)
     try:
         async with open_engine(settings.database_url.get_secret_value()) as engine:
-            store = RetentionStore(engine, older_than, batch=_BATCH)
+            store = RetentionStore(engine, older_than, batch=_BATCH, operator=operator, why=why)
             _refuse_too_young(older_than, await store.now(), settings.late_bound_seconds)
             async for gone in prune_all(store, authz):
                 yield gone
@@ -63,3 +65,4 @@ async def prune_all(store: RetentionStore, authz: AuthzClient) -> AsyncIterator[
             yield await store.prune(intents)
     async for _ in store.prune_lanes():
         yield 0
+    await store.prune_operations()

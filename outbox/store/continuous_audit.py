@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 _TAKE = text("SELECT * FROM outbox.audit_take(:rate, :most)")
 _ADD = text("SELECT * FROM outbox.audit_add(CAST(:counted AS jsonb), :live)")
+_REPAIR = text("SELECT outbox.request_repair(:schedule)")
 _PASS = text("SELECT outbox.audit_pass(:stage, :reached, :following)")
 
 
@@ -62,6 +63,11 @@ class ContinuousAuditStore:
         asked = {"counted": orjson.dumps(dict(counted)).decode(), "live": live}
         async with self._engine.connect() as connection:
             return dict((await connection.execute(_ADD, asked)).mappings().one())
+
+    async def request_repair(self, schedule_id: str) -> None:
+        """Ask for a schedule to be brought to what its live stamp says."""
+        async with self._engine.connect() as connection:
+            await connection.execute(_REPAIR, {"schedule": schedule_id})
 
     async def go_on(self, turn: Turn, following: str | None) -> bool:
         """Pass on to a list's next page, or (None) what comes after the list; whether the round is over."""

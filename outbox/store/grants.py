@@ -42,18 +42,21 @@ GRANT EXECUTE ON FUNCTION
     TO outbox_worker;
 GRANT SELECT ON outbox.alembic_version, outbox.instance TO outbox_worker;
 
+-- What operators do is written down, by the functions that do it.
 -- Operators may read everything, enqueue by hand, replay, discard, hold, release, ask for repairs, and prune.
 -- What holds vacuum back is named to them without; since when, only with GRANT pg_read_all_stats.
 GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO outbox_operator;
 GRANT EXECUTE ON FUNCTION
-    outbox.replay(uuid, boolean, boolean), outbox.discard(uuid, text),
-    outbox.hold(text, timestamptz, text, text), outbox.release(text, text, text),
-    outbox.request_repair(text, boolean), outbox.request_reclaim(text, uuid, jsonb, jsonb),
-    outbox.prunable(timestamptz, uuid, integer), outbox.prune(timestamptz, uuid[]),
-    outbox.prune_lanes(timestamptz, text, integer),
+    outbox.replay_by(text, text, uuid, boolean, boolean), outbox.discard_by(text, text, uuid),
+    outbox.hold_by(text, text, text, timestamptz), outbox.release_by(text, text, text),
+    outbox.repair_by(text, text, text, boolean), outbox.reclaim_by(text, text, text, uuid, jsonb, jsonb),
+    outbox.prunable(timestamptz, uuid, integer), outbox.begin_prune(text, text, timestamptz),
+    outbox.prune_batch(bigint, timestamptz, uuid[]), outbox.prune_lanes(timestamptz, text, integer),
+    outbox.prune_operations(timestamptz, integer),
     outbox.lanes_after(text, text, integer), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
     outbox.newest(text, timestamptz, uuid, integer), outbox.first_id(timestamptz), outbox.last_hour(integer),
     outbox.in_need(text), outbox.depths(integer), outbox.front(text), outbox.behind(text, integer),
+    outbox.failure_groups(),
     outbox.oldest_unparked(integer), outbox.requested_at(uuid)
     TO outbox_operator;
 GRANT outbox_producer TO outbox_operator;

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-_HOLD = text("SELECT * FROM outbox.hold(:what, :until, :operator, :why)")
-_RELEASE = text("SELECT * FROM outbox.release(:what, :operator, :why)")
+_HOLD = text("SELECT * FROM outbox.hold_by(:operator, :why, :what, :until)")
+_RELEASE = text("SELECT * FROM outbox.release_by(:operator, :why, :what)")
 # Stores first. Of a schedule: its own, and the stores'.
 _HALTS = text("""
     SELECT h.what, h.since, nullif(h.until, 'infinity') AS until, h.who, h.why FROM outbox.halts h

@@ -20,16 +20,19 @@ _REPLAYABLE = text("""
      WHERE s.status = ANY(:statuses)
        AND (CAST(:error AS text) IS NULL OR s.error_code = :error)
        AND (CAST(:since AS timestamptz) IS NULL OR s.updated_at >= :since)
+       AND (CAST(:group AS text) IS NULL
+            OR EXISTS (SELECT FROM outbox.failures f WHERE f.intent_id = s.id AND f.group_id = :group))
        AND NOT EXISTS (SELECT FROM outbox.intents later
                         WHERE later.replays = coalesce(s.replays, s.id)
                           AND later.replay_number > coalesce(s.replay_number, 0))
      ORDER BY s.id
 """)
-_REPLAY = text("SELECT * FROM outbox.replay(:intent, :forced, :rehearsed)")
-_DISCARD = text("SELECT * FROM outbox.discard(:intent, :reason)")
-_REPAIR = text("SELECT outbox.request_repair(:schedule, :adopting)")
+_REPLAY = text("SELECT * FROM outbox.replay_by(:operator, :why, :intent, :forced, :rehearsed)")
+_DISCARD = text("SELECT * FROM outbox.discard_by(:operator, :why, :intent)")
+_REPAIR = text("SELECT outbox.repair_by(:operator, :why, :schedule, :adopting)")
 _RECLAIM = text("""
-    SELECT outbox.request_reclaim(:schedule, :stamp, CAST(:definition AS jsonb), CAST(:creator AS jsonb))
+    SELECT outbox.reclaim_by(
+        :operator, :why, :schedule, :stamp, CAST(:definition AS jsonb), CAST(:creator AS jsonb))
 """)
 
 
@@ -49,22 +52,41 @@ class Answer:
 
 
 class OperateStore:
-    """Carries out what operators ask for."""
+    """Carries out what operators ask for, and has it written down.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Args:
+        engine: to the database.
+        operator: who asks for it.
+        why: they do.
+    """
+
+    def __init__(self, engine: AsyncEngine, operator: str, why: str | None = None) -> None:
         self._engine = engine
+        self._by = {"operator": operator, "why": why}
 
     async def replayable(
-        self, *, statuses: list[Status], schedule_id: str | None, error: str | None, since: datetime | None
+        self,
+        *,
+        statuses: list[Status],
+        schedule_id: str | None,
+        error: str | None,
+        since: datetime | None,
+        group: str | None = None,
     ) -> list[UUID]:
         """The failed and parked intents that match, the newest of each chain of replays only."""
-        asked = {"statuses": statuses, "schedule": schedule_id, "error": error, "since": since}
+        asked = {
+            "statuses": statuses,
+            "schedule": schedule_id,
+            "error": error,
+            "since": since,
+            "group": group,
+        }
         async with self._engine.connect() as connection:
             return list((await connection.execute(_REPLAYABLE, asked)).scalars())
 
     async def replay(self, intent: UUID, *, forced: bool, rehearsed: bool) -> Answer:
         """Replay one intent; rehearsed: only tell what would happen."""
-        asked = {"intent": intent, "forced": forced, "rehearsed": rehearsed}
+        asked = self._by | {"intent": intent, "forced": forced, "rehearsed": rehearsed}
         async with self._engine.connect() as connection:
             row = (await connection.execute(_REPLAY, asked)).one()
             return Answer(intent, row.action, row.reason, row.new_intent_id)
@@ -72,12 +94,13 @@ class OperateStore:
     async def discard(self, intent: UUID, reason: str) -> Answer:
         """End a parked intent, undoing what is ours."""
         async with self._engine.connect() as connection:
-            row = (await connection.execute(_DISCARD, {"intent": intent, "reason": reason})).one()
+            asked = self._by | {"intent": intent, "why": reason}
+            row = (await connection.execute(_DISCARD, asked)).one()
             return Answer(intent, row.action, row.reason)
 
     async def request_repair(self, schedule_id: str, *, adopting: bool = False) -> UUID:
         """Ask for a schedule to be brought to what its live stamp says; or to be adopted, if it is legacy."""
-        asked = {"schedule": schedule_id, "adopting": adopting}
+        asked = self._by | {"schedule": schedule_id, "adopting": adopting}
         async with self._engine.connect() as connection:
             return UUID(str(await connection.scalar(_REPAIR, asked)))
 
@@ -93,6 +116,7 @@ class OperateStore:
             creator: whom the schedule belongs to.
         """
         asked = {
+            **self._by,
             "schedule": schedule_id,
             "stamp": stamp,
             "definition": orjson.dumps(dict(definition)).decode(),

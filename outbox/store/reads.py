@@ -69,6 +69,15 @@ _HEAD = text("""
       FROM outbox.front(:schedule) q LEFT JOIN outbox.breakers b USING (consumer)
      ORDER BY q.place = 'head' DESC, q.place = 'incoming' DESC, q.due_at, q.position LIMIT 1
 """)
+_OPERATIONS = text("""
+    SELECT o.id, o.at, o.action, o.who, o.role::text, o.why, o.target, o.intent_id, o.outcome, o.detail,
+           o.made, o.items
+      FROM outbox.operations o
+     WHERE (CAST(:target AS text) IS NULL OR o.target = :target)
+       AND (CAST(:since AS timestamptz) IS NULL OR o.at >= :since)
+       AND (CAST(:before AS bigint) IS NULL OR o.id < :before)
+     ORDER BY o.id DESC LIMIT :limit
+""")
 _BEHIND = text("SELECT outbox.behind(:schedule, :bound)")
 _DEPTHS = text("SELECT * FROM outbox.depths(:bound)")
 _OLDEST = text("""
@@ -144,6 +153,26 @@ class ReadStore:
         """What people keep from going on, stores first; of one schedule: what keeps it, or its stores."""
         async with self._engine.connect() as connection:
             return await halts(connection, schedule_id)
+
+    async def operations(
+        self,
+        *,
+        target: str | None = None,
+        since: datetime | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[Row]:
+        """What operators did, the newest first.
+
+        Args:
+            target: of one schedule id or store only.
+            since: newer ones only.
+            before: older ones than this id, to read on.
+            limit: so many at most.
+        """
+        asked = {"target": target, "since": since, "before": before, "limit": limit}
+        async with self._engine.connect() as connection:
+            return await _rows(connection, _OPERATIONS, asked)
 
     async def audit(self) -> Row:
         """Where the continuous audit is, and what its last round found."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -9,8 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 _NOW = text("SELECT clock_timestamp()")
 _PRUNABLE = text("SELECT * FROM outbox.prunable(:older_than, :after, :most)")
-_PRUNE = text("SELECT outbox.prune(:older_than, :intents)")
+_BEGIN = text("SELECT outbox.begin_prune(:operator, :why, :older_than)")
+_PRUNE = text("SELECT outbox.prune_batch(:operation, :older_than, :intents)")
 _PRUNE_LANES = text("SELECT * FROM outbox.prune_lanes(:older_than, :after, :most)")
+_PRUNE_OPERATIONS = text("SELECT outbox.prune_operations(:older_than, :most)")
 
 
 class RetentionStore:
@@ -20,12 +23,23 @@ class RetentionStore:
         engine: to the database.
         older_than: intents that ended before.
         batch: how many rows one call looks at, at most.
+        operator: who has it done, and ``why``.
     """
 
-    def __init__(self, engine: AsyncEngine, older_than: datetime, *, batch: int) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        older_than: datetime,
+        *,
+        batch: int,
+        operator: str,
+        why: str | None = None,
+    ) -> None:
         self._engine = engine
         self._older_than = older_than
         self._batch = batch
+        self._by = {"operator": operator, "why": why}
+        self._operation: int | None = None
 
     async def now(self) -> datetime:
         """The time by the clock that says when intents ended."""
@@ -46,9 +60,15 @@ class RetentionStore:
             after = rows[-1].intent_id
 
     async def prune(self, intents: Sequence[UUID]) -> int:
-        """Delete intents, with events and attempts, as far as they may go still; return how many went."""
-        asked = {"older_than": self._older_than, "intents": list(intents)}
+        """Delete intents, with events and attempts, as far as they may go still; return how many went.
+
+        All batches are one operation, which the first begins.
+        """
+        asked: dict[str, Any] = {"older_than": self._older_than, "intents": list(intents)}
         async with self._engine.connect() as connection:
+            if self._operation is None:
+                self._operation = await connection.scalar(_BEGIN, asked | self._by)
+            asked["operation"] = self._operation
             return int(await connection.scalar(_PRUNE, asked) or 0)
 
     async def prune_lanes(self) -> AsyncIterator[int]:
@@ -60,3 +80,10 @@ class RetentionStore:
                 row = (await connection.execute(_PRUNE_LANES, asked)).one()
             yield row.gone
             after = row.last
+
+    async def prune_operations(self) -> None:
+        """Delete what is written down of older operations."""
+        asked = {"older_than": self._older_than, "most": self._batch}
+        async with self._engine.connect() as connection:
+            while await connection.scalar(_PRUNE_OPERATIONS, asked):
+                pass

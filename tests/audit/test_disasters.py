@@ -56,7 +56,7 @@ async def mend(settings: Settings, drifts: Iterable[list[Drift]]) -> None:
     async with open_engine(settings.database_url.get_secret_value()) as engine:
         for first, *_ in drifts:
             if first.is_repaired:
-                await OperateStore(engine).request_repair(first.schedule_id)
+                await OperateStore(engine, "tester").request_repair(first.schedule_id)
     await converge(settings)
 
 
@@ -65,7 +65,7 @@ async def reclaim(settings: Settings, drifts: Iterable[list[Drift]]) -> None:
     names = [first.schedule_id for first, *_ in drifts if first.is_reclaimed]
     async with open_engine(settings.database_url.get_secret_value()) as engine:
         async for one in read_forgotten(settings, names):
-            await OperateStore(engine).request_reclaim(
+            await OperateStore(engine, "tester").request_reclaim(
                 one.schedule_id, one.stamp, definition=one.definition, creator=one.creator
             )
     await converge(settings)

@@ -27,7 +27,7 @@ async def is_marked(spicedb: AuthzClient, intent: UUID) -> bool:
 async def prune_now(settings: Settings, spicedb: AuthzClient) -> int:
     """Prune as of tomorrow: what ended just now is old by then."""
     async with open_engine(settings.database_url.get_secret_value()) as engine:
-        store = RetentionStore(engine, SOON, batch=1)
+        store = RetentionStore(engine, SOON, batch=1, operator="tester")
         return sum([gone async for gone in prune_all(store, spicedb)])
 
 
@@ -71,5 +71,10 @@ async def test_while_spicedb_is_away_nothing_of_the_ledger_is_lost(
 async def test_what_late_writes_may_need_can_not_be_asked_for(settings: Settings) -> None:
     # 2 s for a step, 1 s for a late write, 600 s until it is verified again.
     with pytest.raises(ValueError, match="is too young: what ended within 603 s is kept"):
-        _ = [gone async for gone in prune(settings, datetime.now(UTC) - timedelta(seconds=590))]
-    assert [gone async for gone in prune(settings, datetime.now(UTC) - timedelta(seconds=620))] == [0]
+        _ = [
+            gone
+            async for gone in prune(settings, datetime.now(UTC) - timedelta(seconds=590), operator="tester")
+        ]
+    assert [
+        gone async for gone in prune(settings, datetime.now(UTC) - timedelta(seconds=620), operator="tester")
+    ] == [0]

@@ -23,13 +23,18 @@ def test_a_store_in_maintenance_is_halted_seen_everywhere_and_released(cli: Cli,
     assert cli("release", "--store", "temporal", "--json").json["action"] == "released"
     cli("run", "--until-idle")
     assert cli("intents", "--json").lines[0]["status"] == "succeeded"
+    done = cli("operations", "--of", "temporal", "--json").lines
+    assert [(one["who"], one["action"], one["why"]) for one in done[1:]] == [("alice", "hold", "upgrade")]
+    assert done[0]["action"] == "release"
 
 
 def test_a_halted_schedule_is_shown_so_though_nothing_of_it_waits(cli: Cli, agent: str) -> None:
     cli("create", agent, "s", *REQUEST)
     cli("run", "--until-idle")
     assert cli("hold", "--schedule", f"{agent}--s", "--reason", "moved").code == 0
-    assert "(moved)" in cli("show", f"{agent}--s").out
+    shown = cli("show", f"{agent}--s", OUTBOX_OPERATOR="bob").out
+    assert "(moved)" in shown
+    assert "hold, held (moved)" in shown
     (halt,) = cli("show", f"{agent}--s", "--json").json["halts"]
     assert halt["what"] == f"{agent}--s"
     again = cli("hold", "--schedule", f"{agent}--s", "--reason", "mine")

@@ -39,9 +39,15 @@ def test_failed_intents_are_replayed_and_one_that_fails_again_is_seen(cli: Cli, 
         }
     ]
     assert cli("status", "--json").json["pending"] == 0
-    done = cli("replay", "--error", "refused", "--json")
+    (group,) = cli("failures", "--json").lines
+    assert (group["count"], group["consumer"], group["error_code"]) == (1, "temporal", "refused")
+    assert first in cli("failures", group["group_id"]).out
+    done = cli(
+        "replay", "--group", group["group_id"], "--reason", "mended", "--json", OUTBOX_OPERATOR="alice"
+    )
     (line,) = done.lines
     assert (done.code, line["action"]) == (0, "reenqueued")
+    assert "alice: replay, reenqueued (mended)" in cli("show", first).out
     cli("run", "--until-idle")
     again = cli("intents", "--status", "failed", "--json").lines
     assert [one["replays_of"] for one in again] == [first, None]
@@ -114,6 +120,7 @@ def test_old_history_is_pruned_and_live_schedules_kept(cli: Cli, agent: str, dat
         (("replay", "--since", "soon"), "--since soon"),
         (("discard", str(uuid4()), "--reason", " "), "--reason is empty"),
         (("prune", "--older-than", "old"), "--older-than old"),
+        (("failures", "nonsense"), "no group nonsense"),
     ],
 )
 def test_bad_input_is_named(cli: Cli, arguments: tuple[str, ...], names: str) -> None:

@@ -150,7 +150,7 @@ async def test_what_a_person_has_halted_is_said_on_the_overview_and_the_schedule
             page = await shown(client, path)
             assert f"{name} is halted by ada since" in page
             assert f"outbox release --schedule {name}" in page
-        owner.execute("SELECT outbox.release(%s, 'ada', NULL)", (name,))
+        owner.execute("SELECT outbox.release_by('ada', NULL, %s)", (name,))
     assert "is halted" not in await shown(client, "/")
 
 

@@ -20,7 +20,7 @@ from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Dispatch
 from outbox.flow.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
 from outbox.flow.settlement import RetryPolicy, Settlement, decide, park
-from outbox.flow.table import Consumer, Kind, Live
+from outbox.flow.table import Consumer, Kind, Live, Status
 from outbox.store.engine import async_engine
 from outbox.store.work import Timing, WorkStore
 from tests.simulation.ledger.postgres import MemoryPostgres
@@ -96,7 +96,8 @@ _SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
     (Kind.CREATE, Done("token"), SET, "reclaim", LOST, 200.0, RECLAIMED, Kind.DELETE, 200.0, CLEAR),
     (Kind.CREATE, HELD, Done("token"), RELEASED, 20.0, Done("token"), HELD_FOR_A_WHILE, SET, 50.0, SET),
     (Kind.CREATE, CLAIMED, HELD, Kind.DELETE, LATE, Done("token"), RELEASED, SET, HELD, RELEASED, CLEAR),
-    (Kind.CREATE, Done("token"), CLAIMED, HELD, Kind.DELETE, Kind.CREATE, LATE_END, CLEAR, RELEASED, CLEAR),
+    (Kind.CREATE, Done("token"), CLAIMED, HELD, Kind.DELETE, PLACED, LATE_END, CLEAR, RELEASED, CLEAR),
+    (Kind.CREATE, Conflict(ErrorCode.CONFLICT_FOREIGN, "taken"), REPLAYED, Done("token"), SET),
     (EARLY, LATE_COMMIT, 20.0, "long", PLACED, COMMITTED, PLACED, ONE, ONE, ONE),
     (EARLY, LATE_COMMIT, 20.0, "set back", PLACED, COMMITTED, PLACED, ONE, "slept", ONE, ONE),
 )
@@ -142,6 +143,7 @@ _HALTS = """
                       ELSE extract(epoch FROM until - clock_timestamp())::float8 END AS until
       FROM outbox.halts ORDER BY what
 """
+_FAILURES = "SELECT intent_id, status FROM outbox.failures ORDER BY intent_id"
 _INTENTS = (
     "SELECT id, position, schedule_id, kind, replays, replay_number FROM outbox.intents ORDER BY position, id"
 )
@@ -153,7 +155,7 @@ _LAST_LOOK = "SELECT pg_sequence_last_value('outbox.last_look') AS at"
 _TABLES = (_QUEUE, _LANE_ROWS, _BREAKERS, _HALTS, _INTENTS, _EVENTS, _ATTEMPTS)
 _EMPTY = """
     TRUNCATE outbox.intents, outbox.events, outbox.attempts, outbox.queue, outbox.lanes, outbox.breakers,
-             outbox.budgets, outbox.halts RESTART IDENTITY;
+             outbox.budgets, outbox.halts, outbox.failures RESTART IDENTITY;
     SELECT setval('outbox.last_look', 0), setval('outbox.next_look', 0), setval('outbox.placed_due', 0);
 """
 # Why claims look where they do: the last look from the start took long, just now or some time ago. Or it was
@@ -448,7 +450,7 @@ class Pair:
 
     def _release(self, what: str) -> None:
         self.did.append(f"release {what}")
-        told = self._call("SELECT action FROM outbox.release(%s, 'alice', 'why')", what)[0]["action"]
+        told = self._call("SELECT action FROM outbox.release(%s)", what)[0]["action"]
         _equal("released", told, self.memory.release(what))
 
     def _prune(self, intents: list[UUID]) -> None:
@@ -555,7 +557,29 @@ class Pair:
         _equal("intents", intent_rows, intents)
         _equal("events", event_rows, _log(memory.events, "type"))
         _equal("attempts", attempt_rows, _log(memory.attempts, "event_type"))
+        _equal("failures", self._call(_FAILURES), self._undealt_with())
         await self._ask()
+
+    def _undealt_with(self) -> list[dict[str, Any]]:
+        """What is parked; and what has failed, unless a person discarded it, or it was replayed since."""
+        memory = self.memory
+        discarded = {one.intent_id for one in memory.events if one.error_code == ErrorCode.DISCARDED}
+        replayed = {
+            (one.replays, number)
+            for one in memory.intents.values()
+            for number in range(one.replay_number or 0)
+        }
+        found = [
+            {"intent_id": one.id, "status": status.value}
+            for one in memory.intents.values()
+            if (status := memory.status(one.id)) is Status.PARKED
+            or (
+                status is Status.FAILED
+                and one.id not in discarded
+                and (one.replays or one.id, one.replay_number or 0) not in replayed
+            )
+        ]
+        return sorted(found, key=lambda one: one["intent_id"])
 
     async def _ask(self) -> None:
         for repairs in (True, False):

@@ -96,11 +96,11 @@ def replayable(**asked: Any) -> Ask:
         "error": None,
         "since": None,
     }
-    return lambda engine: OperateStore(engine).replayable(**{**every, **asked})
+    return lambda engine: OperateStore(engine, "tester").replayable(**{**every, **asked})
 
 
 async def prunable(engine: AsyncEngine) -> list[UUID]:
-    store = RetentionStore(engine, datetime.now(UTC), batch=100)
+    store = RetentionStore(engine, datetime.now(UTC), batch=100, operator="tester")
     return await anext(aiter(store.prunable()))
 
 

@@ -27,7 +27,7 @@ async def engine(database: str) -> AsyncIterator[AsyncEngine]:
 
 async def prune(engine: AsyncEngine, older_than: datetime = SOON, *, batch: int = 100) -> list[int]:
     """Prune as the command does, without SpiceDB; how many intents each batch took."""
-    store = RetentionStore(engine, older_than, batch=batch)
+    store = RetentionStore(engine, older_than, batch=batch, operator="tester")
     gone = [await store.prune(intents) async for intents in store.prunable()]
     async for _ in store.prune_lanes():
         pass
@@ -131,7 +131,7 @@ async def test_what_became_needed_since_it_was_looked_at_stays(
 ) -> None:
     first = await enqueue()
     await fail(store)
-    retention = RetentionStore(engine, SOON, batch=10)
+    retention = RetentionStore(engine, SOON, batch=10, operator="tester")
     (found,) = [intents async for intents in retention.prunable()]
     assert found == [first]
     second = await enqueue()
