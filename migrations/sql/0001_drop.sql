@@ -21,6 +21,9 @@ DROP FUNCTION outbox.recall(jsonb), outbox.dispatched(jsonb), outbox.take(jsonb,
 DROP FUNCTION outbox.dispatch(jsonb, integer, jsonb, float8, float8), outbox.lock_dispatched(jsonb);
 DROP FUNCTION outbox.claim(jsonb, jsonb, float8, float8, float8), outbox.steps(uuid[]);
 DROP FUNCTION outbox.choose(jsonb, jsonb, boolean, float8, float8, float8);
+DROP FUNCTION outbox.carry_on_replays(), outbox.replay_wave(outbox.replays, integer);
+DROP FUNCTION outbox.abort_replay(text, text, bigint), outbox.start_replay(text, text, bigint);
+DROP FUNCTION outbox.plan_replay(text, text, uuid[], boolean, integer[], float8);
 DROP FUNCTION outbox.prune_operations(timestamptz, integer), outbox.prune_batch(bigint, timestamptz, uuid[]);
 DROP FUNCTION outbox.begin_prune(text, text, timestamptz), outbox.release_by(text, text, text);
 DROP FUNCTION outbox.hold_by(text, text, text, timestamptz), outbox.repair_by(text, text, text, boolean);
@@ -52,6 +55,7 @@ DROP FUNCTION outbox.last_hour(integer);
 DROP FUNCTION outbox.first_id(timestamptz);
 DROP VIEW outbox.intent_status, outbox.turn_to_claim, outbox.turn_to_publish;
 DROP TABLE outbox.publications, outbox.instance, outbox.halts, outbox.operations, outbox.failures;
+DROP TABLE outbox.replay_items, outbox.replays;
 DROP TABLE outbox.audit, outbox.limits, outbox.budgets, outbox.breakers, outbox.lanes, outbox.queue;
 DROP TABLE outbox.attempts, outbox.events, outbox.intents;
 DROP DOMAIN outbox.state, outbox.place, outbox.step_consumer, outbox.event_consumer, outbox.step_event;

@@ -16,7 +16,7 @@ CREATE TABLE outbox.operations (
     made        uuid,                  -- the intent that came of it
     items       bigint      NOT NULL DEFAULT 1,  -- how many intents or schedules it was about
     CONSTRAINT operations_action CHECK (action IN (
-        'replay', 'discard', 'repair', 'adopt', 'reclaim', 'hold', 'release', 'prune'))
+        'replay', 'discard', 'repair', 'adopt', 'reclaim', 'hold', 'release', 'prune', 'start', 'abort'))
 );
 CREATE INDEX operations_target ON outbox.operations (target, id);
 
@@ -140,11 +140,14 @@ BEGIN
 END;
 $$;
 
--- Forget operations of before; as many as that went. What is pruned takes what was done to it along.
+-- Forget operations of before, and replays in waves; as many operations as that went. What is pruned takes what was
+-- done to it along.
 CREATE FUNCTION outbox.prune_operations(older_than timestamptz, most integer) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    WITH gone AS (
+    WITH ended AS (
+        DELETE FROM outbox.replays r WHERE r.state <> 'running' AND coalesce(r.ended_at, r.planned_at) < older_than
+    ), gone AS (
         DELETE FROM outbox.operations o WHERE o.id IN (
             SELECT f.id FROM outbox.operations f WHERE f.at < older_than ORDER BY f.id LIMIT most)
         RETURNING o.id

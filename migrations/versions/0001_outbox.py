@@ -30,6 +30,7 @@ PARTS = (
     "reads",
     "failures",
     "operating",
+    "waves",
     "operations",
     "retention",
     "auditing",

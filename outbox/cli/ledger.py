@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from outbox.store.instance import instance
     from outbox.store.operate import OperateStore
     from outbox.store.reads import ReadStore
+    from outbox.store.replays import ReplayStore
     from outbox.store.sessions import Holder
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Holder",
     "OperateStore",
     "ReadStore",
+    "ReplayStore",
     "instance",
     "open_engine",
     "transaction",
@@ -35,6 +37,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any name for one 
         "Holder": "sessions",
         "OperateStore": "operate",
         "ReadStore": "reads",
+        "ReplayStore": "replays",
         "instance": "instance",
         "open_engine": "engine",
         "transaction": "engine",

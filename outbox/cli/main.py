@@ -50,6 +50,7 @@ COMMANDS = {
         "Show how much waits and where, the oldest head, what ended lately, and which stores are down.",
     ),
     "console": ("console_page", "Serve the operator's web page and its JSON API, and print its address."),
+    "replays": ("replays", "List replays in waves, the newest first; show, start or abort one."),
     "failures": (
         "failures",
         "Group what has failed or is parked by store, step, error code and message; the youngest first.",

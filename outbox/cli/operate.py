@@ -10,6 +10,7 @@ from rich.text import Text
 from outbox import compose
 from outbox.cli import ledger, tables
 from outbox.cli.configuration import acting, load_settings
+from outbox.cli.replays import planned as show_plan
 from outbox.cli.running import Code, CommandError, Json, Reason, command, out, print_json, progress
 from outbox.cli.tables import cell
 from outbox.flow.table import Status
@@ -42,6 +43,18 @@ async def replay(
         bool, typer.Option("--force", help="Also those that a later intent of the lane has overtaken.")
     ] = False,
     rate: Annotated[float, typer.Option(min=0.1, help="At most so many a second.")] = 50.0,
+    in_waves: Annotated[
+        bool,
+        typer.Option(
+            "--in-waves",
+            help="Plan it in waves of 1, 2, 5, 20, 50, 100, 200, then 500, which workers carry out.",
+        ),
+    ] = False,
+    start: Annotated[bool, typer.Option("--start", help="With --in-waves: start it at once.")] = False,
+    tolerate: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="With --in-waves: stop when more than this share of a wave fails."),
+    ] = 0.2,
     reason: Reason = None,
     as_json: Json = False,
 ) -> None:
@@ -50,11 +63,18 @@ async def replay(
     A failed intent is enqueued as a new one, linked to it and numbered; of a chain of replays only the newest
     is taken. One that a later intent of its schedule has overtaken is refused, as it could undo what came
     after. Exit 1 if any was refused.
+
+    With --in-waves each intent is rehearsed, and that plan is kept: `outbox replays` starts, shows and aborts
+    it. What has changed by the time of its wave is skipped.
     """
     chosen = bool(status or schedule or error or group or since)
     if bool(intents) == chosen:
         raise CommandError(
             "name intents, or choose by --status, --schedule, --error, --group or --since", Code.BAD_INPUT
+        )
+    if in_waves and dry_run:
+        raise CommandError(
+            "--in-waves replays nothing before it is started: leave out --dry-run", Code.BAD_INPUT
         )
     if status not in {None, Status.FAILED, Status.PARKED}:
         raise CommandError(f"--status {status}: only failed and parked intents are replayed", Code.BAD_INPUT)
@@ -69,6 +89,13 @@ async def replay(
             group=group,
             since=moment("--since", since) if since else None,
         )
+        if in_waves:
+            replays = ledger.ReplayStore(engine, acting(settings), reason)
+            plan = await replays.plan(wanted, forced=force, tolerated=tolerate)
+            if start:
+                await replays.start(plan)
+            await show_plan(replays, plan, as_json=as_json)
+            return
         with progress() as bar:
             for intent in bar.track(wanted, description="replaying"):
                 answer = await store.replay(intent, forced=force, rehearsed=dry_run)

@@ -28,11 +28,13 @@ async def serve_worker(settings: Settings, only: Consumer | None, *, until_idle:
     with _Signals("worker", settings.drain_seconds + _GRACE_SECONDS) as signals:
         await compose.checks.require_ready(settings, only)
         audits = compose.continuous_audit.auditing(settings) if not (only or until_idle) else nullcontext()
+        replays = compose.replays.carrying_on(settings) if not until_idle else nullcontext()
         async with (
             compose.telemetry.watching(settings) as watch,
             compose.worker.open_worker(settings, only=only, until_idle=until_idle, watch=watch) as worker,
             compose.telemetry.serving(watch, worker.pulses, settings),
             audits,
+            replays,
         ):
             signals.drain(worker.stop)
             log.info("worker.started", serves=only or "authz, temporal", wire=settings.wire.value)

@@ -34,6 +34,8 @@ GRANT EXECUTE ON FUNCTION
     outbox.audit_pass(text, text, text), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
     outbox.request_repair(text, boolean)
     TO outbox_worker;
+-- They carry on replays in waves that operators have started.
+GRANT EXECUTE ON FUNCTION outbox.carry_on_replays() TO outbox_worker;
 -- On the Kafka wire the relay dispatches, workers take; whoever publishes strikes off what it has published.
 GRANT EXECUTE ON FUNCTION
     outbox.dispatch(jsonb, integer, jsonb, double precision, double precision), outbox.recall(jsonb),
@@ -53,6 +55,8 @@ GRANT EXECUTE ON FUNCTION
     outbox.prunable(timestamptz, uuid, integer), outbox.begin_prune(text, text, timestamptz),
     outbox.prune_batch(bigint, timestamptz, uuid[]), outbox.prune_lanes(timestamptz, text, integer),
     outbox.prune_operations(timestamptz, integer),
+    outbox.plan_replay(text, text, uuid[], boolean, integer[], double precision),
+    outbox.start_replay(text, text, bigint), outbox.abort_replay(text, text, bigint),
     outbox.lanes_after(text, text, integer), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
     outbox.newest(text, timestamptz, uuid, integer), outbox.first_id(timestamptz), outbox.last_hour(integer),
     outbox.in_need(text), outbox.depths(integer), outbox.front(text), outbox.behind(text, integer),

@@ -57,6 +57,20 @@ def test_failed_intents_are_replayed_and_one_that_fails_again_is_seen(cli: Cli, 
     assert (refused.code, "0 replayed, 1 refused" in refused.out) == (1, True)
 
 
+def test_a_replay_in_waves_is_planned_and_then_started_or_aborted(cli: Cli, agent: str) -> None:
+    first = intent_of(cli, agent, "bad", *BAD)
+    cli("run", "--until-idle")
+    planned = cli("replay", "--status", "failed", "--in-waves", "--reason", "mended", "--json").json
+    assert (planned["state"], planned["planned"], planned["why"]) == ("planned", 1, "mended")
+    (plan, item) = cli("replays", planned["id"], "--json").lines
+    assert (plan["id"], item["intent_id"], item["action"]) == (planned["id"], first, "reenqueued")
+    assert "running" in cli("replays", planned["id"], "--start").out
+    again = cli("replays", planned["id"], "--start")
+    assert (again.code, "is not planned, but running" in again.err) == (1, True)
+    assert cli("replays", planned["id"], "--abort").code == 0
+    assert [one["state"] for one in cli("replays", "--json").lines] == ["aborted"]
+
+
 def test_an_overtaken_intent_needs_force(cli: Cli, agent: str) -> None:
     first = intent_of(cli, agent, "bad", *BAD)
     cli("delete", agent, "bad")
@@ -121,8 +135,11 @@ def test_old_history_is_pruned_and_live_schedules_kept(cli: Cli, agent: str, dat
         (("discard", str(uuid4()), "--reason", " "), "--reason is empty"),
         (("prune", "--older-than", "old"), "--older-than old"),
         (("failures", "nonsense"), "no group nonsense"),
+        (("replays", 7), "no replay 7"),
+        (("replays", "--start"), "name the replay"),
+        (("replay", "--status", "failed", "--in-waves", "--dry-run"), "--in-waves replays nothing"),
     ],
 )
-def test_bad_input_is_named(cli: Cli, arguments: tuple[str, ...], names: str) -> None:
+def test_bad_input_is_named(cli: Cli, arguments: tuple[object, ...], names: str) -> None:
     ran = cli(*arguments)
     assert (ran.code, names in ran.err, ran.err.count("\n")) == (2, True, 1)

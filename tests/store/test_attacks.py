@@ -179,6 +179,7 @@ async def test_what_a_worker_puts_before_our_names_is_looked_at_by_nothing_of_ou
         "outbox.lane_of('{}')",
         "outbox.request_repair('a--b', false)",
         "outbox.take_turn_to_publish()",
+        "outbox.carry_on_replays()",
         "outbox.unpublished(1)",
         "outbox.published('{}')",
         "outbox.pending(true)",

@@ -38,6 +38,9 @@ TABLES = (
     "audit",
     "halts",
     "operations",
+    "failures",
+    "replays",
+    "replay_items",
     "alembic_version",
 )
 
@@ -118,6 +121,10 @@ def test_an_operator_may_read_and_enqueue(role: psycopg.Connection) -> None:
     allowed(role, "SELECT * FROM outbox.prunable(now(), gen_random_uuid(), 10)")
     allowed(role, "SELECT outbox.prune_batch(outbox.begin_prune('alice', 'why', now()), now(), '{}')")
     allowed(role, "SELECT outbox.prune_operations('-infinity', 10)")
+    allowed(role, "SELECT outbox.plan_replay('alice', 'why', '{}', false, '{1}', 0.2)")
+    allowed(role, "SELECT outbox.start_replay('alice', 'why', 1)")
+    allowed(role, "SELECT outbox.abort_replay('alice', 'why', 1)")
+    refused(role, "SELECT outbox.carry_on_replays()")
     allowed(role, "SELECT * FROM outbox.prune_lanes(now(), '', 10)")
     refused(role, "SELECT * FROM outbox.audit_take(1, 1)")
     refused(role, CLAIM)
