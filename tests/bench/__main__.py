@@ -20,6 +20,7 @@ from tests.bench import (
     stores,
     transactional,
     unprepared,
+    watched,
     wire,
 )
 from tests.bench.measure import Result, save
@@ -44,6 +45,7 @@ ROWS: Mapping[str, Row] = {
     "P9": audit.agreement,
     "P10": commands.answers,
     "P11": unprepared.unprepared,
+    "P12": watched.overhead,
 }
 OF_PEERS = frozenset({"P1c", "P2", "P2b"})
 RESULTS = Path(".bench/results.json")

@@ -17,6 +17,7 @@ from outbox.store.engine import open_engine
 from outbox.store.notifier import Notifier
 from outbox.store.work import Timing, WorkStore
 from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.observer import Observer
 from outbox.worker.source import DirectSource
 from tests.bench.intake import OWNER
 from tests.bench.measure import Result, Side, check, in_turn, middle
@@ -80,7 +81,12 @@ async def fill(url: str, intents: int, lanes: int, *, prefix: str = "lane", para
 
 @asynccontextmanager
 async def worker(
-    url: str, effects: Any, *, concurrency: int = CONCURRENCY, until_idle: bool = True
+    url: str,
+    effects: Any,
+    *,
+    concurrency: int = CONCURRENCY,
+    until_idle: bool = True,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker as `outbox run` makes it, with effects of the benchmark's own."""
     serves: Mapping[Consumer, Any] = {Consumer.AUTHZ: effects, Consumer.TEMPORAL: effects}
@@ -89,7 +95,7 @@ async def worker(
     )
     async with open_engine(url) as engine, Notifier(url) as notifier:
         store = WorkStore(engine, TIMING)
-        yield Worker(DirectSource(store, notifier), store, serves, options)
+        yield Worker(DirectSource(store, notifier), store, serves, options, observer=observer)
 
 
 async def two_steps(stage: Stage) -> list[Result]:
@@ -109,10 +115,17 @@ async def two_steps(stage: Stage) -> list[Result]:
     return [Result.of("P2c", values, at_most=0.75, detail=detail)]
 
 
-async def drain(stage: Stage, url: str, intents: int, effects: NoEffects | None = None) -> Side:
+async def drain(
+    stage: Stage,
+    url: str,
+    intents: int,
+    effects: NoEffects | None = None,
+    *,
+    observer: Observer | None = None,
+) -> Side:
     """Work off what was filled in, and check that all of it was, in order."""
     effects = effects or NoEffects()
-    async with worker(url, effects) as one:
+    async with worker(url, effects, observer=observer) as one:
         with stage.meter() as reading:
             await one.run()
     await check_drained(url, effects, intents)

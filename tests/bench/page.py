@@ -55,6 +55,10 @@ TITLES: Mapping[str, str] = {
     "P10/run": "CPU time of `outbox run --until-idle` on an empty outbox, of 1 s",
     "P11/one": "claim + settle of one step without prepared statements: cost, of that with them",
     "P11/hundred": "the same of a hundred steps",
+    "P12/metrics": "converge creates end to end with metrics: rate, of that without",
+    "P12/spans": "the same with metrics and every span sampled",
+    "P12/metrics-cpu": "drain where effects cost nothing, with metrics: CPU time, of that without",
+    "P12/spans-cpu": "the same with metrics and every span sampled",
 }
 
 

@@ -24,6 +24,7 @@ from outbox.store.engine import open_engine
 from outbox.store.notifier import Notifier
 from outbox.store.work import WorkStore
 from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.observer import Observer
 from outbox.worker.source import DirectSource
 from tests.bench.draining import TIMING
 from tests.bench.intake import OWNER
@@ -107,7 +108,7 @@ async def converge(stage: Stage) -> list[Result]:
     async with real_stores(stage) as stores:
         mine, theirs = await in_turn(
             1 if stage.scale.share == 0 else 3,
-            lambda: _through_the_outbox(stage, stores, entries(creates)),
+            lambda: through_the_outbox(stage, stores, entries(creates)),
             lambda: _without(stage, stores, entries(creates)),
         )
     detail = {"outbox": middle(mine), "bare_effects": middle(theirs), "creates": creates}
@@ -118,12 +119,15 @@ async def converge(stage: Stage) -> list[Result]:
     ]
 
 
-async def _through_the_outbox(stage: Stage, stores: Stores, asked: list[outbox.CreateSchedule]) -> Side:
+async def through_the_outbox(
+    stage: Stage, stores: Stores, asked: list[outbox.CreateSchedule], *, observer: Observer | None = None
+) -> Side:
+    """Enqueue creates, and measure how a worker converges them."""
     with stage.database() as url:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as line:
             for begin in range(0, len(asked), 500):
                 await outbox.enqueue_many(line, [(entry, OWNER) for entry in asked[begin : begin + 500]])
-            async with worker_on(url, stores) as (worker, _):
+            async with worker_on(url, stores, observer=observer) as (worker, _):
                 with stage.meter() as reading:
                     await worker.run()
             row = await (
@@ -205,7 +209,7 @@ async def real_stores(stage: Stage) -> AsyncIterator[Stores]:
 
 @asynccontextmanager
 async def worker_on(
-    url: str, stores: Stores, *, until_idle: bool = True
+    url: str, stores: Stores, *, until_idle: bool = True, observer: Observer | None = None
 ) -> AsyncIterator[tuple[Worker, asyncio.Event]]:
     """A worker with the settings' defaults; the event is set once a `schedule.created` is committed."""
     options = WorkerOptions(concurrency=CONCURRENCY, policy=RetryPolicy(), until_idle=until_idle)
@@ -213,7 +217,7 @@ async def worker_on(
     effects: dict[Consumer, Any] = {Consumer.AUTHZ: stores.authz, Consumer.TEMPORAL: stores.temporal}
     async with open_engine(url) as engine, Notifier(url) as notifier:
         store = WorkStore(engine, TIMING)
-        worker = Worker(DirectSource(store, notifier), store, effects, options)
+        worker = Worker(DirectSource(store, notifier), store, effects, options, observer=observer)
         settled = worker._settler._on_settled
 
         def tell(batch: Sequence[Settlement], handed: Sequence[Dispatch]) -> None:
