@@ -1,14 +1,14 @@
 """One schedule in the three stores, side by side, as they are at this moment: for people who look at it."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from consumers.authz import reads as authz_reads
 from consumers.calls import Call, StoreFailure
 from outbox.audit.drift import Busy
-from outbox.audit.sweep import Tally, examine
-from outbox.compose.audit import AllThree, words
+from outbox.audit.sweep import Finding, Tally, examine
+from outbox.compose.audit import AllThree, unusable, words
 
 Shown = dict[str, Any]
 
@@ -39,6 +39,21 @@ async def side_by_side(stores: AllThree, schedule_id: str) -> Shown:
     if any(one and "error" in one for one in (authz, temporal)):
         return shown | {"agrees": None, "differences": []}
     return shown | await _agreement(stores, schedule_id)
+
+
+async def judge(stores: AllThree, schedule_ids: Sequence[str]) -> dict[str, list[Finding]]:
+    """Compare some schedules in the three stores as an audit of them does; those that agree have no findings.
+
+    Raises:
+        StoreUnusable: a store can't be read.
+    """
+    found: dict[str, list[Finding]] = {name: [] for name in schedule_ids}
+    try:
+        async for finding in examine(stores, list(found), Tally()):
+            found[finding.schedule_id].append(finding)
+    except StoreFailure as failure:
+        raise unusable("the stores can't be compared", failure) from failure
+    return found
 
 
 async def _relationships(stores: AllThree, schedule_id: str) -> Shown | None:

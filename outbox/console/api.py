@@ -7,8 +7,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from outbox.console.asked import IntentsQuery, ScheduleQuery
+from outbox.console.asked import (
+    DiscardChange,
+    IntentsQuery,
+    OperationsQuery,
+    PageQuery,
+    ReplayChange,
+    ScheduleQuery,
+    SchedulesChange,
+)
 from outbox.console.context import Console, NotFound, intent_id_of
+from outbox.console.forms import body_of
 
 PREFIX = "/api/v1"
 
@@ -30,6 +39,13 @@ def routes() -> list[BaseRoute]:
         Route(f"{PREFIX}/intents", intents),
         Route(f"{PREFIX}/intents/{{intent_id}}", intent),
         Route(f"{PREFIX}/schedules/{{schedule_id:path}}", schedule),
+        Route(f"{PREFIX}/failures", failures),
+        Route(f"{PREFIX}/failures/{{group}}", failure_group),
+        Route(f"{PREFIX}/operations", operations),
+        Route(f"{PREFIX}/replay", replay, methods=["POST"]),
+        Route(f"{PREFIX}/discard", discard, methods=["POST"]),
+        Route(f"{PREFIX}/repair", repair, methods=["POST"]),
+        Route(f"{PREFIX}/adopt", adopt, methods=["POST"]),
     ]
 
 
@@ -62,3 +78,51 @@ async def schedule(request: Request) -> Json:
     if found is None:
         raise NotFound(f"there is no schedule {wanted}")
     return Json(found)
+
+
+async def failures(request: Request) -> Json:
+    """What has failed or is parked, in groups of what is alike in it."""
+    return Json(await Console.of(request).reads.failures())
+
+
+async def failure_group(request: Request) -> Json:
+    """Some intents of a group, the last to fail first."""
+    reads, group = Console.of(request).reads, request.path_params["group"]
+    found = await reads.failure_group(group, PageQuery.of(request.query_params))
+    if found is None:
+        raise NotFound(f"there is no group {group}: has all of it been dealt with?")
+    return Json(found)
+
+
+async def operations(request: Request) -> Json:
+    """What operators did, the newest first."""
+    reads = Console.of(request).reads
+    return Json(await reads.operations(OperationsQuery.of(request.query_params)))
+
+
+async def replay(request: Request) -> Json:
+    """Try intents again; with `dry_run` only tell what would happen to each."""
+    console = Console.to_act(request)
+    change = ReplayChange.model_validate_json(await body_of(request))
+    return Json({"answers": await console.actions.replay(change, console.visitor)})
+
+
+async def discard(request: Request) -> Json:
+    """End parked intents; what is ours of them is undone first."""
+    console = Console.to_act(request)
+    change = DiscardChange.model_validate_json(await body_of(request))
+    return Json({"answers": await console.actions.discard(change, console.visitor)})
+
+
+async def repair(request: Request) -> Json:
+    """Have schedules brought to what the ledger says, where a repair mends what differs."""
+    console = Console.to_act(request)
+    change = SchedulesChange.model_validate_json(await body_of(request))
+    return Json({"answers": await console.actions.repair(change, console.visitor)})
+
+
+async def adopt(request: Request) -> Json:
+    """Take schedules from before the outbox into the ledger."""
+    console = Console.to_act(request)
+    change = SchedulesChange.model_validate_json(await body_of(request))
+    return Json({"answers": await console.actions.adopt(change, console.visitor)})

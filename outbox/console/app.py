@@ -15,32 +15,36 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from outbox.console import api, live, pages
+from outbox.console import acting, api, live, pages
 from outbox.console.access import Access, is_forged
+from outbox.console.actions import Actions
 from outbox.console.context import NobodyKnown, NotAllowed, NotFound
 from outbox.console.headers import SecurityHeaders
 from outbox.console.live import Watch
 from outbox.console.reads import Reads
 from outbox.console.rendering import page
+from outbox.errors import StoreUnusable
 from outbox.settings import Settings
 from outbox.store.engine import why
 
 log = structlog.get_logger()
 
 
-def make_app(settings: Settings, reads: Reads, following: Reads, watch: Watch) -> ASGIApp:
+def make_app(settings: Settings, reads: Reads, following: Reads, actions: Actions, watch: Watch) -> ASGIApp:
     """The console over these reads.
 
     Args:
         settings: who may see it, and whether payloads are shown.
         reads: of the outbox that it shows.
         following: the same, for pages that follow what happens.
+        actions: what operators may do.
         watch: tells them when something has.
     """
     app = Starlette(
         routes=[
             *api.routes(),
             Mount("/static", StaticFiles(packages=[("outbox.console", "static")])),
+            *acting.routes(),
             *live.routes(),
             *pages.routes(),
         ],
@@ -52,6 +56,7 @@ def make_app(settings: Settings, reads: Reads, following: Reads, watch: Watch) -
             NotFound: _not_found,
             ValidationError: _bad,
             DBAPIError: _away,
+            StoreUnusable: _unusable,
             Exception: _unexpected,
         },
     )
@@ -59,6 +64,7 @@ def make_app(settings: Settings, reads: Reads, following: Reads, watch: Watch) -
     app.state.access = Access(settings)
     app.state.reads = reads
     app.state.following = following
+    app.state.actions = actions
     app.state.watch = watch
     # Around it all: an answer to what failed is marked, too.
     return SecurityHeaders(app)
@@ -106,6 +112,10 @@ def _bad(request: Request, error: Any) -> Response:
 
 def _away(request: Request, error: Any) -> Response:
     return _answer(request, 503, "unreachable", f"Postgres: {why(error)}")
+
+
+def _unusable(request: Request, error: Any) -> Response:
+    return _answer(request, 503, "unreachable", str(error))
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """What requests may ask for: the parameters of pages and API calls, refused by name where they are wrong."""
 
+from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
@@ -11,7 +12,8 @@ from outbox.flow.table import Kind, Status
 from outbox.store.browse import Wanted
 from outbox.when import moment
 
-Limit = Annotated[int, Field(ge=1, le=500)]
+MOST = 500
+Limit = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class Query(BaseModel):
@@ -47,9 +49,7 @@ class IntentsQuery(Query):
     @field_validator("agent", "schedule")
     @classmethod
     def _can_be_stored(cls, value: str | None) -> str | None:
-        if value is not None and "\0" in value:
-            raise ValueError("it holds a NUL character")
-        return value
+        return _storable(value)
 
     @field_validator("since", "until")
     @classmethod
@@ -77,3 +77,91 @@ class ScheduleQuery(Query):
     """How much of a lane."""
 
     limit: Limit = Field(20, description="Its newest intents, at most so many.")
+
+
+class PageQuery(Query):
+    """How much of a list, and from where."""
+
+    cursor: UUID | None = Field(None, description="What the page before named as `next`.")
+    limit: Limit = Field(50, description="At most so many.")
+
+
+class OperationsQuery(Query):
+    """Which operations."""
+
+    target: str | None = Field(
+        None, max_length=1000, description="Of this schedule id, or `authz`, `temporal`."
+    )
+    since: str | None = Field(
+        None, max_length=40, description="Done since: 15m, 2h, 7d, or an ISO 8601 time."
+    )
+    cursor: int | None = Field(None, ge=0, le=2**63 - 1, description="What the page before named as `next`.")
+    limit: Limit = Field(50, description="At most so many.")
+
+    @field_validator("target")
+    @classmethod
+    def _can_be_stored(cls, value: str | None) -> str | None:
+        return _storable(value)
+
+    @field_validator("since")
+    @classmethod
+    def _is_a_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            moment("it is", value)
+        return value
+
+    @property
+    def after(self) -> datetime | None:
+        """The same as a moment."""
+        return moment("since", self.since) if self.since else None
+
+
+class Change(BaseModel):
+    """What is to be done, or (``dry_run``) only told of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dry_run: bool = Field(description="Only tell what would happen to each.")
+    reason: str | None = Field(None, max_length=500, description="Why; written down with what is done.")
+
+    @field_validator("reason")
+    @classmethod
+    def _can_be_stored(cls, value: str | None) -> str | None:
+        return _storable(value)
+
+
+class IntentsChange(Change):
+    """Of some intents."""
+
+    intents: tuple[UUID, ...] = Field(min_length=1, max_length=MOST, description="Each by its id.")
+    seen: dict[UUID, str] = Field(
+        default_factory=dict,
+        description="What the dry run answered as `seen` of each: what stands otherwise by now is left.",
+    )
+
+
+class ReplayChange(IntentsChange):
+    """To be tried again."""
+
+    force: bool = Field(default=False, description="Also those that a later intent has overtaken.")
+
+
+class DiscardChange(IntentsChange):
+    """To be ended; the reason is kept with the intent."""
+
+    reason: str = Field(min_length=1, max_length=500, description="Why.")
+
+
+class SchedulesChange(Change):
+    """Of some schedules."""
+
+    schedules: tuple[Annotated[str, Field(max_length=1000)], ...] = Field(
+        min_length=1, max_length=MOST, description="Each by its id."
+    )
+    seen: dict[str, str] = Field(default_factory=dict, description="As with intents.")
+
+
+def _storable(value: str | None) -> str | None:
+    if value is not None and "\0" in value:
+        raise ValueError("it holds a NUL character")
+    return value

@@ -7,6 +7,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 from outbox.console.access import Visitor
+from outbox.console.actions import Actions
 from outbox.console.reads import Reads
 from outbox.errors import OutboxError
 
@@ -34,6 +35,7 @@ class Console:
     visitor: Visitor
     reads: Reads
     shows_payloads: bool
+    actions: Actions
 
     @classmethod
     def of(cls, request: Request) -> Self:
@@ -48,7 +50,20 @@ class Console:
             raise NobodyKnown("show a token or log in")
         follows = request.headers.get("x-follows") == "1"
         reads = state.following if follows else state.reads
-        return cls(visitor, reads, state.settings.console_payloads and visitor.may_act)
+        return cls(visitor, reads, state.settings.console_payloads and visitor.may_act, state.actions)
+
+    @classmethod
+    def to_act(cls, request: Request) -> Self:
+        """The same, for somebody who wants to change something.
+
+        Raises:
+            NobodyKnown: it can't be told who that is.
+            NotAllowed: they may only read.
+        """
+        console = cls.of(request)
+        if not console.visitor.may_act:
+            raise NotAllowed(f"{console.visitor.name} may read, and not act")
+        return console
 
 
 def intent_id_of(request: Request, text: str | None = None) -> UUID:

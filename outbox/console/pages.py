@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from outbox.console.access import COOKIE, SESSION_SECONDS
-from outbox.console.asked import IntentsQuery, ScheduleQuery
+from outbox.console.asked import IntentsQuery, OperationsQuery, PageQuery, ScheduleQuery
 from outbox.console.context import Console, NotFound, intent_id_of
 from outbox.console.forms import form_of
 from outbox.console.rendering import page
@@ -38,6 +38,9 @@ def routes() -> list[BaseRoute]:
         Route("/intents", intents),
         Route("/intents/{intent_id}", intent),
         Route("/schedules/{schedule_id:path}", schedule),
+        Route("/failures", failures),
+        Route("/failures/{group}", failure_group),
+        Route("/operations", operations),
         Route("/find", find),
         Route("/login", login, methods=["GET", "POST"]),
         Route("/logout", logout, methods=["POST"]),
@@ -86,6 +89,34 @@ async def schedule(request: Request) -> Response:
         limit=query.limit,
         now=datetime.now(UTC),
     )
+
+
+async def failures(request: Request) -> Response:
+    """What has failed or is parked, in groups."""
+    console = Console.of(request)
+    found = await console.reads.failures()
+    return page(request, "failures.html", visitor=console.visitor, found=found)
+
+
+async def failure_group(request: Request) -> Response:
+    """One group: its intents, to be chosen from."""
+    console = Console.of(request)
+    group = request.path_params["group"]
+    query = PageQuery.of(request.query_params)
+    found = await console.reads.failure_group(group, query)
+    groups = (await console.reads.failures())["groups"]
+    about = next((one for one in groups if one["group_id"] == group), None)
+    if found is None or about is None:
+        raise NotFound(f"there is no group {group}: has all of it been dealt with?")
+    return page(request, "failure_group.html", visitor=console.visitor, found=found, about=about, asked=query)
+
+
+async def operations(request: Request) -> Response:
+    """What operators did."""
+    console = Console.of(request)
+    query = OperationsQuery.of(request.query_params)
+    found = await console.reads.operations(query)
+    return page(request, "operations.html", visitor=console.visitor, found=found, asked=query)
 
 
 async def find(request: Request) -> Response:

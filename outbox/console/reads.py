@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox.compose.audit import AllThree
 from outbox.compose.side_by_side import side_by_side
-from outbox.console.asked import IntentsQuery
+from outbox.console.asked import IntentsQuery, OperationsQuery, PageQuery
 from outbox.console.shared import Shared
 from outbox.flow.table import Status
 from outbox.store.browse import BrowseStore
+from outbox.store.failures import FailureStore
 from outbox.store.reads import ReadStore
 from outbox.store.shapes import intent_json, timeline
 from outbox.store.why import waits_because
@@ -29,6 +30,7 @@ class Reads:
     def __init__(self, engine: AsyncEngine, stores: AllThree) -> None:
         self._ledger = ReadStore(engine)
         self._browse = BrowseStore(engine)
+        self._failures = FailureStore(engine)
         self._stores = stores
 
     async def pulse(self) -> Shown:
@@ -56,6 +58,30 @@ class Reads:
         asked = await self._browse.asked(intent_id) if payload else None
         return found | (asked or {})
 
+    async def failures(self) -> Shown:
+        """What has failed or is parked, in groups of what is alike in it, the youngest first."""
+        return {"groups": await self._failures.groups()}
+
+    async def failure_group(self, group: str, query: PageQuery) -> Shown | None:
+        """Some intents of a group, the last to fail first; ``next`` is the cursor of those that follow."""
+        rows = await self._failures.page(group, before=query.cursor, limit=query.limit)
+        if not rows and query.cursor is None:
+            return None
+        following = rows[-1]["id"] if len(rows) == query.limit else None
+        return {
+            "group_id": group,
+            "intents": [intent_json(row) | {"failed_at": row["failed_at"]} for row in rows],
+            "next": following,
+        }
+
+    async def operations(self, query: OperationsQuery) -> Shown:
+        """What operators did, the newest first."""
+        rows = await self._ledger.operations(
+            target=query.target, since=query.after, before=query.cursor, limit=query.limit
+        )
+        following = rows[-1]["id"] if len(rows) == query.limit else None
+        return {"operations": rows, "next": following}
+
     async def schedule(self, schedule_id: str, limit: int) -> Shown | None:
         """One lane: its timeline, why it waits, what stands behind its head, and the three stores."""
         rows = await self._ledger.lane(schedule_id, limit=limit)
@@ -75,6 +101,7 @@ class Reads:
             "behind": behind,
             "halts": [asdict(one) for one in await self._ledger.halts(schedule_id)],
             "intents": timeline(rows, events, attempts),
+            "operations": await self._ledger.operations(target=schedule_id, limit=limit),
             **stores,
         }
 

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from outbox.compose.audit import open_all
 from outbox.console.access import Access
+from outbox.console.actions import Actions
 from outbox.console.app import make_app
 from outbox.console.live import Watch
 from outbox.console.reads import Reads, SharedReads
@@ -78,7 +79,7 @@ async def open_console(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Watch
     async with open_all(settings) as stores, open_engine(url, bounded=True) as engine:
         reads = Reads(engine, stores)
         watch = Watch(reads.pulse)
-        yield make_app(settings, reads, SharedReads(engine, stores), watch), watch
+        yield make_app(settings, reads, SharedReads(engine, stores), Actions(engine, stores), watch), watch
 
 
 @asynccontextmanager

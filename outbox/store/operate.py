@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox.flow.dispatch import Creator
 from outbox.flow.table import Status
+from outbox.store.engine import transaction
 
 # The newest of each chain, oldest first, so that lanes are replayed in their order.
 _REPLAYABLE = text("""
@@ -91,11 +92,13 @@ class OperateStore:
             row = (await connection.execute(_REPLAY, asked)).one()
             return Answer(intent, row.action, row.reason, row.new_intent_id)
 
-    async def discard(self, intent: UUID, reason: str) -> Answer:
-        """End a parked intent, undoing what is ours."""
-        async with self._engine.connect() as connection:
-            asked = self._by | {"intent": intent, "why": reason}
+    async def discard(self, intent: UUID, reason: str, *, rehearsed: bool = False) -> Answer:
+        """End a parked intent, undoing what is ours; rehearsed: only tell what would happen."""
+        asked = self._by | {"intent": intent, "why": reason}
+        async with transaction(self._engine) as connection:
             row = (await connection.execute(_DISCARD, asked)).one()
+            if rehearsed:
+                await connection.rollback()
             return Answer(intent, row.action, row.reason)
 
     async def request_repair(self, schedule_id: str, *, adopting: bool = False) -> UUID:

@@ -21,6 +21,7 @@ function tellTimes() {
 // Copying: the buttons are of use with a script alone.
 function prepare(root) {
   each("button.copy", (button) => { button.hidden = !navigator.clipboard; }, root);
+  each("#choose-all", (button) => { button.hidden = false; }, root);
   tellTimes();
 }
 
@@ -30,6 +31,10 @@ document.addEventListener("click", async (event) => {
   await navigator.clipboard.writeText(button.dataset.copy);
   button.textContent = "copied";
   setTimeout(() => { button.textContent = "copy"; }, 1500);
+});
+
+document.addEventListener("click", (event) => {
+  if (event.target.id === "choose-all") each('input[form="chosen"]', (box) => { box.checked = true; });
 });
 
 // Dark and light: as the system has it, until somebody chooses.
