@@ -16,8 +16,9 @@ from outbox.console.asked import (
     ScheduleQuery,
     SchedulesChange,
 )
-from outbox.console.context import Console, NotFound, intent_id_of
+from outbox.console.context import Console, NotFound, group_of, intent_id_of, schedule_id_of
 from outbox.console.forms import body_of
+from outbox.console.openapi import Operation, document
 
 PREFIX = "/api/v1"
 
@@ -30,23 +31,6 @@ class Json(Response):
     def render(self, content: Any) -> bytes:
         """Encode it."""
         return orjson.dumps(content, default=str)
-
-
-def routes() -> list[BaseRoute]:
-    """Their places."""
-    return [
-        Route(f"{PREFIX}/overview", overview),
-        Route(f"{PREFIX}/intents", intents),
-        Route(f"{PREFIX}/intents/{{intent_id}}", intent),
-        Route(f"{PREFIX}/schedules/{{schedule_id:path}}", schedule),
-        Route(f"{PREFIX}/failures", failures),
-        Route(f"{PREFIX}/failures/{{group}}", failure_group),
-        Route(f"{PREFIX}/operations", operations),
-        Route(f"{PREFIX}/replay", replay, methods=["POST"]),
-        Route(f"{PREFIX}/discard", discard, methods=["POST"]),
-        Route(f"{PREFIX}/repair", repair, methods=["POST"]),
-        Route(f"{PREFIX}/adopt", adopt, methods=["POST"]),
-    ]
 
 
 async def overview(request: Request) -> Json:
@@ -72,7 +56,7 @@ async def intent(request: Request) -> Json:
 
 async def schedule(request: Request) -> Json:
     """One lane: its timeline, why it waits, and what each store holds."""
-    wanted = request.path_params["schedule_id"]
+    wanted = schedule_id_of(request)
     query = ScheduleQuery.of(request.query_params)
     found = await Console.of(request).reads.schedule(wanted, query.limit)
     if found is None:
@@ -87,7 +71,7 @@ async def failures(request: Request) -> Json:
 
 async def failure_group(request: Request) -> Json:
     """Some intents of a group, the last to fail first."""
-    reads, group = Console.of(request).reads, request.path_params["group"]
+    reads, group = Console.of(request).reads, group_of(request)
     found = await reads.failure_group(group, PageQuery.of(request.query_params))
     if found is None:
         raise NotFound(f"there is no group {group}: has all of it been dealt with?")
@@ -126,3 +110,30 @@ async def adopt(request: Request) -> Json:
     console = Console.to_act(request)
     change = SchedulesChange.model_validate_json(await body_of(request))
     return Json({"answers": await console.actions.adopt(change, console.visitor)})
+
+
+async def openapi(request: Request) -> Json:
+    """This document."""
+    Console.of(request)
+    return Json(document(OPERATIONS, PREFIX))
+
+
+OPERATIONS = (
+    Operation("GET", "/overview", overview),
+    Operation("GET", "/intents", intents, query=IntentsQuery),
+    Operation("GET", "/intents/{intent_id}", intent),
+    Operation("GET", "/schedules/{schedule_id:path}", schedule, query=ScheduleQuery),
+    Operation("GET", "/failures", failures),
+    Operation("GET", "/failures/{group}", failure_group, query=PageQuery),
+    Operation("GET", "/operations", operations, query=OperationsQuery),
+    Operation("POST", "/replay", replay, body=ReplayChange),
+    Operation("POST", "/discard", discard, body=DiscardChange),
+    Operation("POST", "/repair", repair, body=SchedulesChange),
+    Operation("POST", "/adopt", adopt, body=SchedulesChange),
+    Operation("GET", "/openapi.json", openapi),
+)
+
+
+def routes() -> list[BaseRoute]:
+    """Their places."""
+    return [Route(PREFIX + one.path, one.handler, methods=[one.method]) for one in OPERATIONS]

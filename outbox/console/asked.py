@@ -13,6 +13,7 @@ from outbox.store.browse import Wanted
 from outbox.when import moment
 
 MOST = 500
+SCHEDULE_ID = r"[a-zA-Z0-9/_|\-=+]{1,1024}"
 Limit = Annotated[int, Field(ge=1, le=MOST)]
 
 
@@ -155,7 +156,7 @@ class DiscardChange(IntentsChange):
 class SchedulesChange(Change):
     """Of some schedules."""
 
-    schedules: tuple[Annotated[str, Field(max_length=1000)], ...] = Field(
+    schedules: tuple[Annotated[str, Field(pattern=f"^{SCHEDULE_ID}$")], ...] = Field(
         min_length=1, max_length=MOST, description="Each by its id."
     )
     seen: dict[str, str] = Field(default_factory=dict, description="As with intents.")

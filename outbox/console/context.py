@@ -1,5 +1,6 @@
 """What handlers work with: who asks, and what answers."""
 
+import re
 from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
@@ -8,6 +9,7 @@ from starlette.requests import Request
 
 from outbox.console.access import Visitor
 from outbox.console.actions import Actions
+from outbox.console.asked import SCHEDULE_ID
 from outbox.console.reads import Reads
 from outbox.errors import OutboxError
 
@@ -77,3 +79,27 @@ def intent_id_of(request: Request, text: str | None = None) -> UUID:
         return UUID(named)
     except ValueError:
         raise NotFound(f"{named} is no intent's id") from None
+
+
+def schedule_id_of(request: Request) -> str:
+    """The schedule that a path names.
+
+    Raises:
+        NotFound: it is no id that SpiceDB could hold.
+    """
+    named: str = request.path_params["schedule_id"]
+    if re.fullmatch(SCHEDULE_ID, named) is None:
+        raise NotFound(f"{named} is no schedule's id")
+    return named
+
+
+def group_of(request: Request) -> str:
+    """The group of failures that a path names.
+
+    Raises:
+        NotFound: it is no group's id.
+    """
+    named: str = request.path_params["group"]
+    if re.fullmatch(r"\w+", named, re.ASCII) is None:
+        raise NotFound(f"{named} is no group's id")
+    return named

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from outbox.console.access import COOKIE, SESSION_SECONDS
 from outbox.console.asked import IntentsQuery, OperationsQuery, PageQuery, ScheduleQuery
-from outbox.console.context import Console, NotFound, intent_id_of
+from outbox.console.context import Console, NotFound, group_of, intent_id_of, schedule_id_of
 from outbox.console.forms import form_of
 from outbox.console.rendering import page
 from outbox.errors import ErrorCode
@@ -76,7 +76,7 @@ async def intent(request: Request) -> Response:
 async def schedule(request: Request) -> Response:
     """One lane's whole story."""
     console = Console.of(request)
-    wanted = request.path_params["schedule_id"]
+    wanted = schedule_id_of(request)
     query = ScheduleQuery.of(request.query_params)
     found = await console.reads.schedule(wanted, query.limit)
     if found is None:
@@ -101,7 +101,7 @@ async def failures(request: Request) -> Response:
 async def failure_group(request: Request) -> Response:
     """One group: its intents, to be chosen from."""
     console = Console.of(request)
-    group = request.path_params["group"]
+    group = group_of(request)
     query = PageQuery.of(request.query_params)
     found = await console.reads.failure_group(group, query)
     groups = (await console.reads.failures())["groups"]

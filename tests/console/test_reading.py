@@ -166,7 +166,7 @@ async def test_what_waits_says_why(client: httpx.AsyncClient, ledger: str, told:
 
 
 @pytest.mark.parametrize(
-    "path", ["/intents/x", f"/intents/{UUID(int=0)}", "/schedules/nobody--knows", "/nowhere"]
+    "path", ["/intents/x", f"/intents/{UUID(int=0)}", "/schedules/nobody--knows", "/schedules/ý", "/nowhere"]
 )
 async def test_what_there_is_not_is_said_to_be_not_there(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 404

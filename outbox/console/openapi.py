@@ -1,0 +1,112 @@
+"""The OpenAPI document of the API, made of the models that the API reads requests with."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+Document = dict[str, Any]
+
+_REFUSALS = {
+    "401": "Nobody known: show a token",
+    "403": "The visitor may not do this",
+    "404": "There is no such thing",
+    "413": "Too much was sent",
+    "422": "A parameter is wrong; the message names it",
+    "503": "Postgres, or a store, can't be read",
+}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+        }
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call of the API.
+
+    Attributes:
+        handler: answers it; what its first line says is its summary.
+        query: its parameters.
+        body: what it is sent.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Request], Awaitable[Response]]
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+
+
+def document(operations: Sequence[Operation], prefix: str) -> Document:
+    """The document of these operations."""
+    paths: dict[str, Document] = {}
+    for one in operations:
+        path = prefix + re.sub(r":path}", "}", one.path)
+        paths.setdefault(path, {})[one.method.lower()] = _described(one, path)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "outbox console", "version": version("agent-schedule-outbox")},
+        "paths": paths,
+        "security": [{"token": []}],
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": _ERROR},
+        },
+    }
+
+
+def _described(one: Operation, path: str) -> Document:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    described: Document = {
+        "operationId": one.handler.__name__,
+        "summary": (one.handler.__doc__ or "").splitlines()[0],
+        "parameters": in_path + (_parameters(one.query) if one.query else []),
+        "responses": {
+            "200": {
+                "description": "The answer",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
+            **{code: {"description": why, "content": content} for code, why in _REFUSALS.items()},
+        },
+    }
+    if one.body:
+        schema = one.body.model_json_schema()
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return described
+
+
+def _parameters(query: type[BaseModel]) -> list[Document]:
+    schema = query.model_json_schema()
+    definitions = schema.get("$defs", {})
+    return [
+        {"name": name, "in": "query", "required": False, "schema": _whole(found, definitions)}
+        for name, found in schema["properties"].items()
+    ]
+
+
+def _whole(schema: Any, definitions: Document) -> Any:
+    """A schema with what it refers to in its place: a parameter has no definitions of its own."""
+    if isinstance(schema, list):
+        return [_whole(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _whole(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _whole(value, definitions) for name, value in schema.items()}
