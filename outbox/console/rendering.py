@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,7 +28,9 @@ def page(
     request: Request, template: str, *, status_code: int = 200, visitor: Visitor | None, **shown: Any
 ) -> HTMLResponse:
     """Render a template as a page."""
-    known = {"visitor": visitor, "path": request.url.path, "query": request.query_params}
+    # What a form has led to can't be read again by its address.
+    follows = request.method == "GET" and status_code == HTTPStatus.OK
+    known = {"follows": follows, "visitor": visitor, "path": request.url.path, "query": request.query_params}
     content = _environment.get_template(template).render(known | shown)
     return HTMLResponse(content, status_code)
 
