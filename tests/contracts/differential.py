@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -79,11 +80,20 @@ EARLY, LATE_COMMIT, COMMITTED, PLACED, ONE = "early", "late commit", "committed"
 SET, CLEAR = Done("token", live=Live.SET), Done("token", live=Live.CLEAR)
 HELD, HELD_FOR_A_WHILE, RELEASED, LATE_END = "held", "held for a while", "released", "late end"
 RECLAIMED = Done(live=Live.RECLAIM)
+
+
+@dataclass(frozen=True)
+class Handing:
+    """A step that is claimed, or was, comes out so; what follows it may be handed over."""
+
+    outcome: Outcome
+
+
 # What chance brings about seldom, played before it has its turn: seconds pass, somebody enqueues, a step is
 # claimed and comes out so or is parked, an operator sees to it; or it is claimed, and settled late; or its
-# schedule is halted meanwhile. In the last two a look takes long, heads are placed without room, early and
-# late ones, and claimed one by one.
-_SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
+# schedule is halted meanwhile. Of Temporal nothing is handed over, as it has a rate. In the last two a look
+# takes long, heads are placed without room, early and late ones, and claimed one by one.
+_SCENES: tuple[tuple[float | Kind | Outcome | Handing | str, ...], ...] = (
     (Kind.CREATE, LOST, 20.0, REFUSED, 20.0, Done("token"), 200.0, Done("token")),
     (Kind.CREATE, LOST, 20.0, PARKED, REPLAYED, 20.0, Done("token"), 200.0, Done("token")),
     (Kind.CREATE, LOST, 20.0, PARKED, DISCARDED, 20.0, Done("token"), 200.0, Done("token")),
@@ -98,6 +108,12 @@ _SCENES: tuple[tuple[float | Kind | Outcome | str, ...], ...] = (
     (Kind.CREATE, CLAIMED, HELD, Kind.DELETE, LATE, Done("token"), RELEASED, SET, HELD, RELEASED, CLEAR),
     (Kind.CREATE, Done("token"), CLAIMED, HELD, Kind.DELETE, PLACED, LATE_END, CLEAR, RELEASED, CLEAR),
     (Kind.CREATE, Conflict(ErrorCode.CONFLICT_FOREIGN, "taken"), REPLAYED, Done("token"), SET),
+    (Kind.CREATE, Done("token"), LOST, Kind.CREATE, 20.0, Handing(SET), 200.0, Done("token")),
+    (Kind.CREATE, Done("token"), SET, Kind.DELETE, LOST, 20.0, Handing(Done("token")), 200.0, CLEAR),
+    (
+        *(Kind.CREATE, Done("token"), SET, Kind.DELETE, Kind.CREATE, CLAIMED, HELD, Handing(Done("token"))),
+        *(RELEASED, CLAIMED, HELD, Handing(CLEAR), RELEASED),
+    ),
     (EARLY, LATE_COMMIT, 20.0, "long", PLACED, COMMITTED, PLACED, ONE, ONE, ONE),
     (EARLY, LATE_COMMIT, 20.0, "set back", PLACED, COMMITTED, PLACED, ONE, "slept", ONE, ONE),
 )
@@ -223,9 +239,14 @@ class Pair:
             for connection, _ in self._open:
                 connection.close()
 
-    async def _play(self, act: float | Kind | Outcome | str) -> None:
+    async def _play(self, act: float | Kind | Outcome | Handing | str) -> None:
         if isinstance(act, float):
             self._pass(act)
+        elif isinstance(act, Handing):
+            steps = await self._claim_all(dict.fromkeys(Consumer, 100)) or self._leased[-1:]
+            await self._settle_all(
+                [_settled(one, act.outcome) for one in steps], dict.fromkeys(Consumer, 100)
+            )
         elif isinstance(act, Kind):
             self._enqueue_all([_entry(_LANES[0], act)])
         elif isinstance(act, str) and act in _HALTS_OF:
@@ -289,7 +310,10 @@ class Pair:
         elif choice < 0.4:
             await self._settle(self._dice.choice([1, 2, 3]))
         else:
-            await self._settle_all([self._settlement(one) for one in await self._claim()])
+            steps = await self._claim()
+            while steps:
+                steps = await self._settle_all([self._settlement(one) for one in steps], self._room())
+                steps = steps if self._dice.random() < 0.7 else []
 
     # Producers.
 
@@ -374,13 +398,18 @@ class Pair:
         """Settle some of what was leased, now or long ago."""
         if self._leased:
             chosen = self._dice.sample(self._leased, min(len(self._leased), most))
-            await self._settle_all([self._settlement(one) for one in chosen])
+            await self._settle_all([self._settlement(one) for one in chosen], self._room())
 
-    async def _settle_all(self, batch: list[Settlement]) -> None:
+    def _room(self) -> dict[Consumer, int]:
+        return {consumer: self._dice.choice([0, 1, 100]) for consumer in Consumer}
+
+    async def _settle_all(
+        self, batch: list[Settlement], room: Mapping[Consumer, int] = MappingProxyType({})
+    ) -> list[Dispatch]:
+        """Settle, and tell what was handed over."""
         self.did.append(
             f"settle {[(one.event_type.value, one.lease_number, one.action.value) for one in batch]}"
         )
-        room = {consumer: self._dice.choice([0, 1, 100]) for consumer in Consumer}
         real = await self._store.settle(batch, room=room)
         memory = self.memory.settle(batch, room, 0.0)
         self._adopt()
@@ -392,6 +421,7 @@ class Pair:
             one for one in self._leased if one.intent_id not in ended or self._dice.random() < 0.2
         ]
         self._leased += real.handed
+        return [*real.handed]
 
     def _settlement(self, dispatch: Dispatch) -> Settlement:
         if self._dice.random() < self._mix.parks * (1 + 2 * dispatch.unknown):
