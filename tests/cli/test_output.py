@@ -30,7 +30,12 @@ from outbox.stack import StackInfo
 OUTBOX = (sys.executable, "-m", "outbox")
 # Most of a process's time is its imports: these are forked from one that has made them.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([f"outbox.cli.{name}" for name in ("look", "operate", "setup", "audit")])
+FORKS.set_forkserver_preload(
+    [
+        *(f"outbox.cli.{name}" for name in ("look", "operate", "setup", "audit")),
+        *("outbox.compose.audit", "outbox.compose.checks", "outbox.store.operate", "outbox.store.reads"),
+    ]
+)
 NAME = "a-schedule-whose-name-is-as-long-as-names-may-be-which-is-a-lot"
 WIDTHS = [60, 80, 140, None]
 """Columns of a terminal; None: a pipe."""

@@ -95,7 +95,7 @@ TROUBLES = st.builds(
 
 
 @settings(
-    max_examples=200 if EXPLORE else 25,
+    max_examples=200 if EXPLORE else 12,
     derandomize=not EXPLORE,
     database=None,
     deadline=None,

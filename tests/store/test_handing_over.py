@@ -126,7 +126,7 @@ async def test_nothing_that_a_person_has_halted(
     halted = what if what == "temporal" else f"{agent}--s"
     await query("SELECT outbox.hold(%s, 'infinity', 'alice', 'looks at it')", halted)
     assert (await store.settle([to(register, Done())], room=ROOM)).handed == []
-    await query("SELECT outbox.release(%s, 'alice', 'done')", halted)
+    await query("SELECT outbox.release(%s)", halted)
     create = await claim_one(store)
     await query("SELECT outbox.hold(%s, 'infinity', 'alice', 'looks at it')", halted)
     followed = (await store.settle([to(create, Done())], room=ROOM)).handed
