@@ -22,11 +22,14 @@ def main() -> int:
     preload()
     failed = 0
     with multiprocessing.get_context("fork").Pool(options.processes, maxtasksperchild=1) as pool:
-        compared = pool.apply_async(by_comparison, [of_sql]) if of_sql else None
+        # Each share has a Postgres of its own, and they are what takes longest.
+        shares = [of_sql[place :: options.processes] for place in range(options.processes)]
+        compared = [(share, pool.apply_async(by_comparison, [share])) for share in shares if share]
         for mutant, verdict in zip(of_python, pool.imap(by_simulation, of_python, chunksize=1), strict=True):
             failed += _tell(mutant, verdict)
-        for mutant, verdict in zip(of_sql, compared.get() if compared else [], strict=True):
-            failed += _tell(mutant, verdict)
+        for share, verdicts in compared:
+            for mutant, verdict in zip(share, verdicts.get(), strict=True):
+                failed += _tell(mutant, verdict)
     print(f"{len(wanted) - failed} passed, {failed} failed in {time.monotonic() - started:.0f} s")
     return 1 if failed else 0
 

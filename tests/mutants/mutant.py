@@ -21,6 +21,7 @@ class Mutant:
     Attributes:
         rule: what it breaks, by its number in docs/reliability.md.
         file: below the root of the project; Python or SQL.
+        times: how often the old line is there; each is changed.
         seeds: how many seeds of the simulation (of SQL: of the comparison) may pass before it is caught.
     """
 
@@ -29,6 +30,7 @@ class Mutant:
     file: str
     old: str
     new: str
+    times: int = 1
     seeds: int = 400
 
     @property
@@ -40,11 +42,11 @@ class Mutant:
         """The changed text.
 
         Raises:
-            LookupError: the old line is not there, once.
+            LookupError: the old line is not there so often.
         """
         text = (ROOT / self.file).read_text()
-        if text.count(self.old) != 1:
-            raise LookupError(f"{self.file} has the old line {text.count(self.old)} times, not once")
+        if (found := text.count(self.old)) != self.times:
+            raise LookupError(f"{self.file} has the old line {found} times, not {self.times}")
         return text.replace(self.old, self.new)
 
 
