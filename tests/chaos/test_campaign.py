@@ -21,20 +21,18 @@ QUICK = {
 
 
 OF_THE_WIRE = {
-    "Kafka restarted",
     "Kafka killed",
     "Kafka hangs",
     "Kafka loses all its data",
     "Kafka delivers everything again, mixed up",
     "Postgres killed, its standby takes over",
     "worker SIGKILL",
-    "worker SIGSTOP past its lease, SIGCONT",
 }
 
 
 @pytest.mark.timeout(400)
 async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.TempPathFactory) -> None:
-    campaign = Campaign(SEED, 200, rounds=1, commands=("run", "run"), times=TIMES | QUICK)
+    campaign = Campaign(SEED, 120, rounds=1, commands=("run", "run"), times=TIMES | QUICK)
     result = await run(campaign, tmp_path_factory.mktemp("chaos"))
     print(report(result))  # noqa: T201 - shown when it fails, and by -s
     assert list(result.stories()) == []
@@ -43,12 +41,12 @@ async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.Te
 
 
 @pytest.mark.timeout(500)
-async def test_all_agree_on_the_kafka_wire_after_every_kind_of_trouble_of_its_broker(
+async def test_all_agree_on_the_kafka_wire_after_trouble_of_its_broker(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     commands = ("run", "run", "relay", "relay")
     campaign = Campaign(
-        SEED, 100, rounds=1, commands=commands, times=TIMES | QUICK, kafka=True, only=OF_THE_WIRE
+        SEED, 60, rounds=1, commands=commands, times=TIMES | QUICK, kafka=True, only=OF_THE_WIRE
     )
     result = await run(campaign, tmp_path_factory.mktemp("chaos"))
     print(report(result))  # noqa: T201 - shown when it fails, and by -s

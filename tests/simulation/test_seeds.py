@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.simulation.run import run_seed
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 200  # `make simulate` runs 2,000, on every core
+SEEDS = 100  # `make simulate` runs 2,000, on every core
 
 
 def simulate(*arguments: str, hash_seed: str = "random") -> subprocess.CompletedProcess[str]:
