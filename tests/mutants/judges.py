@@ -30,7 +30,7 @@ def by_simulation(mutant: Mutant) -> Verdict:
         return Verdict(None, str(error))
     from tests.simulation.run import run_seed  # noqa: PLC0415 - with the mutant in it
 
-    for seed in range(mutant.seeds):
+    for seed in mutant.tried:
         try:
             violations = run_seed(seed).violations
         except Exception as error:  # noqa: BLE001 - the mutant's doing: that is caught, too
@@ -57,7 +57,7 @@ def _compare(mutant: Mutant, server_url: str, home: Path) -> Verdict:
         url = _database(mutant, server_url, home)
     except LookupError as error:
         return Verdict(None, str(error))
-    for seed in range(mutant.seeds):
+    for seed in mutant.tried:
         try:
             asyncio.run(compare(url, seeds=[seed], operations=_OPERATIONS))
         except Differ as differ:

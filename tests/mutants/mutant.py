@@ -22,6 +22,7 @@ class Mutant:
         rule: what it breaks, by its number in docs/reliability.md.
         file: below the root of the project; Python or SQL.
         times: how often the old line is there; each is changed.
+        first: the seed that is tried first, as those before it don't come to what is broken.
         seeds: how many seeds of the simulation (of SQL: of the comparison) may pass before it is caught.
     """
 
@@ -31,7 +32,13 @@ class Mutant:
     old: str
     new: str
     times: int = 1
+    first: int = 0
     seeds: int = 400
+
+    @property
+    def tried(self) -> range:
+        """The seeds that may be tried."""
+        return range(self.first, self.first + self.seeds)
 
     @property
     def module(self) -> str:
