@@ -21,6 +21,8 @@ from tests.stack.containers import ContainerStack
 WRITE, REMOVE, READ = "WriteRelationships", "DeleteRelationships", "ReadRelationships"
 CREATE, DELETE, DESCRIBE = "CreateSchedule", "DeleteSchedule", "DescribeSchedule"
 REFUSAL = {"status": Status.INVALID_ARGUMENT, "details": "no such time zone"}
+# For who looks while a step holds: a machine with other work may come to look late.
+HOLDS_LONGER = {"late_write_seconds": 4.0}
 
 
 async def ends_as(pipeline: Pipeline, intent_id: object, event: str, code: str | None = None) -> None:
@@ -160,7 +162,7 @@ class TestLateWrites:
         late = pipeline.spicedb.apply_late(WRITE)
         pipeline.spicedb.fail(WRITE, status=Status.INVALID_ARGUMENT)
         intent = await pipeline.create()
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             await pipeline.ledger.await_state(intent.id, "holding")
             assert (await late.release()).status is Status.OK
             await pipeline.ledger.await_event(intent.id, "created")
@@ -221,7 +223,7 @@ class TestLateWrites:
         late = pipeline.temporal.apply_late(DELETE)
         gone = await pipeline.delete()
         again = await pipeline.create(by="bob")
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             await late.held.wait()
             # The second attempt deletes; what undoes the registration waits for the first one all the same.
             held = await pipeline.ledger.await_state(gone.id, "holding")
@@ -239,7 +241,7 @@ class TestLateWrites:
         pipeline.temporal.fail(DELETE, **REFUSAL)
         gone = await pipeline.delete()
         again = await pipeline.create(by="bob")
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             held = await pipeline.ledger.await_state(gone.id, "holding")
             assert held["looking"]
             await late.release()
@@ -252,7 +254,7 @@ class TestLateWrites:
         late = pipeline.temporal.apply_late(CREATE)
         pipeline.temporal.fail(CREATE, **REFUSAL)
         intent = await pipeline.create()
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             held = await pipeline.ledger.await_state(intent.id, "holding")
             assert held["looking"]
             assert held["cause_code"] == "refused"
@@ -283,7 +285,7 @@ class TestLateWrites:
         proxy.apply_late(method)
         made = await pipeline.create()
         gone = await pipeline.delete()
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             await pipeline.ledger.await_event(made.id, "created")
             held = await pipeline.ledger.await_state(gone.id, "holding")
             assert pipeline.temporal.calls(DESCRIBE)[1:] == []
@@ -428,7 +430,7 @@ class TestRefusalsAfterUnknownAttempts:
         pipeline.temporal.lose_reply(CREATE)
         pipeline.temporal.fail(CREATE, **REFUSAL)
         intent = await pipeline.create(by=by)
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             held = await pipeline.ledger.await_state(intent.id, "holding")
             assert held["due_at"] == held["unknown_until"]
             await pipeline.ledger.await_event(intent.id, "created")
@@ -439,7 +441,7 @@ class TestRefusalsAfterUnknownAttempts:
         pipeline.temporal.fail(CREATE)
         pipeline.temporal.fail(CREATE, **REFUSAL)
         intent = await pipeline.create()
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             held = await pipeline.ledger.await_state(intent.id, "holding")
             await pipeline.ledger.await_event(intent.id, "create_failed")
         await ends_as(pipeline, intent.id, "create_failed", "refused")
@@ -455,7 +457,7 @@ class TestRefusalsAfterUnknownAttempts:
         pipeline.temporal.fail(CREATE)
         pipeline.temporal.fail(CREATE, **REFUSAL)
         intent = await pipeline.create(by=NOBODY)
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             held = await pipeline.ledger.await_state(intent.id, "holding")
             assert held["looking"]
             await pipeline.ledger.await_event(intent.id, "create_failed")
@@ -474,7 +476,7 @@ class TestRefusalsAfterUnknownAttempts:
     async def test_an_unanswered_register_makes_a_later_refusal_wait(self, pipeline: Pipeline) -> None:
         pipeline.spicedb.lose_reply(WRITE)
         intent = await pipeline.create(cron=BAD_CRON)
-        async with pipeline.working():
+        async with pipeline.working(**HOLDS_LONGER):
             held = await pipeline.ledger.await_state(intent.id, "holding")
             await pipeline.ledger.await_event(intent.id, "create_failed")
         mark = pipeline.spicedb.calls(WRITE)[-1]
