@@ -22,7 +22,7 @@ WRITE, REMOVE, READ = "WriteRelationships", "DeleteRelationships", "ReadRelation
 CREATE, DELETE, DESCRIBE = "CreateSchedule", "DeleteSchedule", "DescribeSchedule"
 REFUSAL = {"status": Status.INVALID_ARGUMENT, "details": "no such time zone"}
 # For who looks while a step holds: a machine with other work may come to look late.
-HOLDS_LONGER = {"late_write_seconds": 4.0}
+HOLDS_LONGER: dict[str, Any] = {"late_write_seconds": 4.0}
 
 
 async def ends_as(pipeline: Pipeline, intent_id: object, event: str, code: str | None = None) -> None:
