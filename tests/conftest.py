@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -176,12 +177,15 @@ def database_url(stack: StackInfo, name: str) -> str:
 
 
 @contextmanager
-def copied(stack: StackInfo, template: str) -> Iterator[str]:
+def copied(stack: StackInfo, template: str, *, strategy: LiteralString = "file_copy") -> Iterator[str]:
     """The URL of a copy of a database, for as long as the context is open."""
     name, original = sql.Identifier(f"test_{uuid4().hex}"), sql.Identifier(template)
-    _execute(stack, sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(name, original))
-    yield database_url(stack, name.as_string()[1:-1])
-    _execute(stack, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY {}")
+    _execute(stack, create.format(name, original, sql.SQL(strategy)))
+    try:
+        yield database_url(stack, name.as_string()[1:-1])
+    finally:
+        _execute(stack, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 def _execute(stack: StackInfo, statement: sql.SQL | sql.Composed) -> None:

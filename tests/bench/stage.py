@@ -11,7 +11,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
@@ -20,6 +19,7 @@ from psycopg import sql
 from outbox.stack import Stack, StackInfo
 from outbox.store.migrations import migrate
 from tests.bench.measure import Meter, check
+from tests.conftest import copied
 from tests.kafka.brokers import broker
 
 
@@ -66,33 +66,19 @@ class Stage:
     @contextmanager
     def database(self, *, outbox: bool = True) -> Iterator[str]:
         """The URL of a database of one's own, with the outbox in it or empty."""
-        name = f"bench_{uuid4().hex}"
         original = _template(self.stack.database_url) if outbox else "template1"
-        _create(self.stack.database_url, name, original)
-        try:
-            yield _url(self.stack.database_url, name)
-        finally:
-            with psycopg.connect(self.stack.database_url, autocommit=True) as owner:
-                owner.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        # Not as files: that makes a checkpoint, after which each page is written to the WAL whole.
+        with copied(self.stack, original, strategy="wal_log") as url:
+            yield url
 
 
 @cache
 def _template(owner: str) -> str:
     """The name of a migrated database to copy."""
-    name = "bench_template"
-    _create(owner, name, "template1")
-    migrate(_url(owner, name), max_request_bytes=262_144)
-    return name
-
-
-def _create(owner: str, name: str, original: str) -> None:
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
     with psycopg.connect(owner, autocommit=True) as connection:
-        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(original)))
-
-
-def _url(owner: str, name: str) -> str:
-    return owner.rsplit("/", 1)[0] + "/" + name
+        connection.execute("CREATE DATABASE bench_template")
+    migrate(owner.rsplit("/", 1)[0] + "/bench_template", max_request_bytes=262_144)
+    return "bench_template"
 
 
 @contextmanager
