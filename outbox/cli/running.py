@@ -249,8 +249,15 @@ def set_up_logs(*, verbose: bool, layout: str = "auto") -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    people: list[Processor] = [structlog.dev.ConsoleRenderer()]
-    programs: list[Processor] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    # Tracebacks without variables, whose values may be payloads or tokens: structlog would show them all.
+    people: list[Processor] = [
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    ]
+    as_data = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    programs: list[Processor] = [
+        structlog.processors.ExceptionRenderer(as_data),
+        structlog.processors.JSONRenderer(),
+    ]
     in_text = sys.stderr.isatty() if layout == "auto" else layout == "text"
     structlog.configure(
         processors=shared + (people if in_text else programs),

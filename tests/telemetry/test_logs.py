@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -44,6 +45,27 @@ def test_a_terminal_gets_text_and_all_else_json_unless_the_layout_is_said(
     structlog.get_logger().info("something.happened", code="refused")
     assert "something.happened" in said.getvalue()
     assert is_json(said.getvalue()) is lines
+
+
+@pytest.mark.parametrize("layout", ["json", "text"])
+def test_a_traceback_says_where_and_shows_no_variable(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
+    set_up_logs(verbose=False, layout=layout)
+
+    def fail(token: str) -> None:
+        raise LookupError(f"nothing in {len(token)} letters")
+
+    # Made here: a traceback shows lines of the source.
+    secret = uuid4().hex
+    try:
+        fail(secret)
+    except LookupError:
+        structlog.get_logger().exception("something.broke")
+    assert "LookupError" in said.getvalue()
+    assert "nothing in 32 letters" in said.getvalue()
+    assert "test_logs.py" in said.getvalue()
+    assert secret not in said.getvalue()
 
 
 def test_a_worker_logs_as_its_setting_says(cli: Cli) -> None:
