@@ -25,6 +25,7 @@ DECLARE
     after    bigint := -1;
     marked   integer := 0;
     claimed  uuid[];
+    expiries text[];  -- whose leases had ended, one entry for each
     batched  record;
     floors   outbox.floors;
     last_due timestamptz;  -- of the head that was lifted last
@@ -69,6 +70,7 @@ BEGIN
         SELECT d.intent_id, d.event_type, d.consumer, d.attempts, d.lease_number, 'retry', 'lease_expired',
                'the worker died or stalled; its call may have been applied'
           FROM due d WHERE d.state = 'leased'
+        RETURNING consumer
     ), leased AS (
         UPDATE outbox.queue q
            SET state = CASE WHEN taken THEN 'leased' ELSE 'dispatched' END,
@@ -87,9 +89,15 @@ BEGIN
     SELECT coalesce(array_agg(l.intent_id), '{}'),
            (SELECT array_agg(r.room - (SELECT count(*)::integer FROM leased c WHERE c.consumer = r.consumer)
                              ORDER BY r.at)
-              FROM unnest(names, rooms) WITH ORDINALITY AS r (consumer, room, at))
-      INTO claimed, rooms
+              FROM unnest(names, rooms) WITH ORDINALITY AS r (consumer, room, at)),
+           (SELECT array_agg(e.consumer) FROM expired e)
+      INTO claimed, rooms, expiries
       FROM leased l;
+    IF expiries IS NOT NULL THEN
+        UPDATE outbox.leases_expired x SET many = x.many + e.many
+          FROM (SELECT u.consumer, count(*) AS many FROM unnest(expiries) AS u (consumer) GROUP BY u.consumer) AS e
+         WHERE x.consumer = ANY (ARRAY[e.consumer]);
+    END IF;
 
     -- 5. What has come in is placed: at the head of a free lane, first come, first leased; else behind its head.
     --    The head's row is locked against deletion meanwhile, so that the settle that ends the head comes after

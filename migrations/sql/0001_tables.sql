@@ -85,7 +85,6 @@ CREATE TABLE outbox.attempts (
     CONSTRAINT attempts_action CHECK (action IN ('retry', 'hold', 'park'))
 );
 CREATE INDEX attempts_intent ON outbox.attempts (intent_id, id);
-CREATE INDEX attempts_lease_expired ON outbox.attempts (consumer) WHERE error_code = 'lease_expired';
 
 -- One row per intent that has not ended.
 --   incoming: written by a producer, not yet seen by a claim
@@ -157,6 +156,15 @@ CREATE TABLE outbox.budgets (
     at       timestamptz NOT NULL,
     CONSTRAINT budgets_consumer CHECK (consumer IN ('authz', 'temporal', 'both'))
 );
+
+-- How many leases have ended, ever, before their worker had settled: what is pruned takes nothing from it. Only claims
+-- touch it, one at a time.
+CREATE TABLE outbox.leases_expired (
+    consumer text   PRIMARY KEY,
+    many     bigint NOT NULL DEFAULT 0,
+    CONSTRAINT leases_expired_consumer CHECK (consumer IN ('authz', 'temporal', 'both'))
+);
+INSERT INTO outbox.leases_expired (consumer) VALUES ('authz'), ('temporal'), ('both');
 
 -- Limits that producers can't be trusted with; `outbox migrate` brings them to the settings.
 CREATE TABLE outbox.limits (

@@ -53,10 +53,22 @@ BEGIN
     SELECT 'outbox.drift', ARRAY[f.key], f.value::float8
       FROM outbox.audit a CROSS JOIN LATERAL jsonb_each_text(a.last_found) AS f
     UNION ALL
-    SELECT 'outbox.leases.expired', ARRAY[x.consumer], x.many
-      FROM unnest(ARRAY['authz', 'temporal', 'both']) AS c (consumer)
-     CROSS JOIN LATERAL (SELECT c.consumer, count(*)::float8 AS many FROM outbox.attempts t
-                          WHERE t.error_code = 'lease_expired' AND t.consumer = c.consumer) AS x
+    SELECT 'outbox.leases.expired', ARRAY[x.consumer], x.many::float8 FROM outbox.leases_expired x
+    UNION ALL
+    -- Where not all lanes were looked at, those that were stand for the others.
+    SELECT 'outbox.live_schedules', '{}', s.live * CASE WHEN s.seen > bound THEN greatest(1, s.lanes / s.seen) ELSE 1 END
+      FROM (SELECT count(*) AS seen, count(l.live_intent)::float8 AS live,
+                   (SELECT c.reltuples::float8 FROM pg_class c WHERE c.oid = 'outbox.lanes'::regclass) AS lanes
+              FROM (SELECT n.live_intent FROM outbox.lanes n LIMIT bound + 1) AS l) AS s
+    UNION ALL
+    SELECT 'outbox.oldest_transaction_age', '{}', greatest(0, now_s - extract(epoch FROM t.began)::float8)
+      FROM (SELECT least(
+                (SELECT min(a.xact_start) FROM pg_stat_activity a
+                  WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+                    AND coalesce(a.backend_type, 'client backend') = 'client backend'
+                    AND (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)),
+                (SELECT min(p.prepared) FROM pg_prepared_xacts p WHERE p.database = current_database())) AS began) AS t
+     WHERE t.began IS NOT NULL
     UNION ALL
     SELECT q.metric, '{}', q.value FROM (VALUES
         ('outbox.queue_size', pg_total_relation_size('outbox.queue')::float8),

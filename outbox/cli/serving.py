@@ -54,7 +54,8 @@ async def serve_relay(settings: Settings) -> dict[str, int]:
             compose.kafka.open_publisher(settings) as publisher,
             compose.telemetry.serving(watch, {"loop": relaying.pulse}, settings),
         ):
-            compose.telemetry.show_relay(watch, relaying, publisher)
+            compose.telemetry.show_relay(watch, relaying)
+            compose.telemetry.show_publisher(watch, publisher)
             signals.drain(relaying.stop)
             log.info("relay.started", prefix=settings.kafka_prefix)
             async with compose.kafka.running(publisher):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from outbox.compose.telemetry import Unwatched, Watch, show_notifier
+from outbox.compose.telemetry import Unwatched, Watch, show_notifier, show_publisher
 from outbox.errors import StoreUnusable
 from outbox.flow.table import Consumer
 from outbox.kafka import admin
@@ -75,7 +75,12 @@ async def open_relay(settings: Settings, *, watch: Watch | None = None) -> Async
         store = RelayStore(engine, flow(settings), settings.rates)
         watch.ask("Kafka", [KAFKA_LAG], lambda: _lags(settings), seconds=_LAG_SECONDS)
         yield Relay(
-            store, producer, notifier, prefix=cluster.prefix, poll_seconds=settings.poll_interval_seconds
+            store,
+            producer,
+            notifier,
+            prefix=cluster.prefix,
+            poll_seconds=settings.poll_interval_seconds,
+            sent=watch.sent,
         )
 
 
@@ -90,9 +95,10 @@ async def open_publisher(settings: Settings) -> AsyncIterator[Publisher]:
 
 
 @asynccontextmanager
-async def publishing(settings: Settings) -> AsyncIterator[None]:
+async def publishing(settings: Settings, watch: Watch) -> AsyncIterator[None]:
     """Inside, events are published; at the end, what is there still is."""
     async with open_publisher(settings) as publisher, running(publisher):
+        show_publisher(watch, publisher)
         yield
 
 

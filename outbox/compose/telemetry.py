@@ -1,7 +1,7 @@
 """How a process is watched, by the settings and the standard OTEL_* variables; and what is told of it."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,8 @@ from outbox.worker.observer import Observer, Unobserved
 
 if TYPE_CHECKING:
     from outbox.kafka.publisher import Publisher
-    from outbox.kafka.relay import Relay
+    from outbox.kafka.relay import Relay, Sent
+    from outbox.store.relay import Dispatched
 
 _EXTRA = "pip install 'agent-schedule-outbox[telemetry]'"
 
@@ -35,6 +36,11 @@ class Watch(Protocol):
     @property
     def observer(self) -> Observer:
         """What its worker reports to."""
+        ...
+
+    @property
+    def sent(self) -> "Sent":
+        """What its relay reports to."""
         ...
 
     def read(self, metric: Metric, reading: Callable[[], Reading]) -> None:
@@ -63,6 +69,9 @@ class Unwatched:
     """Nobody asks."""
 
     observer = Unobserved()
+
+    def sent(self, batch: "Sequence[Dispatched]", arrived: int, seconds: float) -> None:
+        """Take no notice."""
 
     def read(self, metric: Metric, reading: Callable[[], Reading]) -> None:
         """Read nothing."""
@@ -131,10 +140,14 @@ def show_worker(watch: Watch, worker: Worker, room: Mapping[Consumer, int]) -> N
     watch.read(catalogue.DRAINING, lambda: [((), float(worker.draining))])
 
 
-def show_relay(watch: Watch, relay: "Relay", publisher: "Publisher") -> None:
-    """Tell what they have sent."""
+def show_relay(watch: Watch, relay: "Relay") -> None:
+    """Tell what it has sent."""
     watch.read(catalogue.STEPS_DISPATCHED, lambda: [((), relay.dispatched)])
     watch.read(catalogue.STEPS_RECALLED, lambda: [((), relay.recalled)])
+
+
+def show_publisher(watch: Watch, publisher: "Publisher") -> None:
+    """Tell what it has published."""
     watch.read(catalogue.EVENTS_PUBLISHED, lambda: [((), publisher.published)])
 
 

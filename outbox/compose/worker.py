@@ -79,7 +79,7 @@ async def _source(
             # On the Kafka wire the relay publishes events.
             from outbox.compose.kafka import publishing  # noqa: PLC0415
 
-            await around.enter_async_context(publishing(settings))
+            await around.enter_async_context(publishing(settings, watch))
         notifier = Notifier(settings.session_url)
         show_notifier(watch, notifier)
         yield DirectSource(store, await around.enter_async_context(notifier))

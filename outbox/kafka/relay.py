@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from outbox import clock
 from outbox.kafka.envelope import Envelope, encode
 from outbox.kafka.names import dispatch_topic
 from outbox.kafka.producer import Producer, Record
@@ -27,6 +28,10 @@ class Notifies(Protocol):
     on_wake: Callable[[], None]
 
 
+Sent = Callable[[Sequence[Dispatched], int, float], None]
+"""Takes the steps that were sent together, how many of them arrived, and after how many seconds."""
+
+
 class Relay:
     """Dispatches what is due and publishes it. Any number of relays may run; each adds to the same bound.
 
@@ -37,12 +42,20 @@ class Relay:
     """
 
     def __init__(
-        self, store: RelayStore, producer: Producer, notifier: Notifies, *, prefix: str, poll_seconds: float
+        self,
+        store: RelayStore,
+        producer: Producer,
+        notifier: Notifies,
+        *,
+        prefix: str,
+        poll_seconds: float,
+        sent: Sent = lambda *_: None,
     ) -> None:
         self._store = store
         self._producer = producer
         self._prefix = prefix
         self._poll_seconds = poll_seconds
+        self._sent = sent
         self._wake = WakeSignal()
         self._stopping = asyncio.Event()
         notifier.on_wake = self._wake.set
@@ -82,8 +95,10 @@ class Relay:
         batch = await self._store.dispatch()
         if not batch:
             return 0
+        began = clock.monotonic()
         sent = await self._producer.send([self._record(outbox, one) for one in batch])
         failed = [one for one, arrived in zip(batch, sent, strict=True) if not arrived]
+        self._sent(batch, len(batch) - len(failed), clock.monotonic() - began)
         if failed:
             await self._recall(failed)
         self.dispatched += len(batch) - len(failed)

@@ -158,7 +158,10 @@ STEPS_RECALLED = Metric(
     "Steps that this relay could not send, and that are dispatched again.",
 )
 EVENTS_PUBLISHED = Metric(
-    "outbox.events.published", Kind.COUNTER, "{event}", "Events that this process has published."
+    "outbox.events.published",
+    Kind.COUNTER,
+    "{event}",
+    "Events that this process has published, where Kafka is set up: a relay, or on the direct wire a worker.",
 )
 LOOP_AGE = Metric(
     "outbox.loop.age",
@@ -235,7 +238,7 @@ LEASES_EXPIRED = Metric(
     "outbox.leases.expired",
     Kind.COUNTER,
     "{lease}",
-    "Leases that ended before their worker had settled, as far back as the ledger goes.",
+    "Leases that ended before their worker had settled, since the outbox was set up; kept in the database.",
     ("consumer",),
 )
 DRIFT = Metric(
@@ -258,6 +261,16 @@ QUEUE_DEAD_ROWS = Metric(
     "{row}",
     "Rows of outbox.queue that are gone and not vacuumed yet; each makes claims a little slower.",
 )
+LIVE_SCHEDULES = Metric(
+    "outbox.live_schedules", Kind.GAUGE, "{schedule}", "Schedules that live, as the ledger has it."
+)
+OLDEST_TRANSACTION_AGE = Metric(
+    "outbox.oldest_transaction_age",
+    Kind.GAUGE,
+    "s",
+    "Since the oldest transaction of this database began that keeps dead rows from being vacuumed; absent "
+    "where there is none, or none that the owner of the outbox may see (`pg_read_all_stats`).",
+)
 OF_THE_OUTBOX = (
     HEADS,
     WAITING,
@@ -274,8 +287,10 @@ OF_THE_OUTBOX = (
     DRIFT,
     AUDIT_AGE,
     UNPUBLISHED_EVENTS,
+    LIVE_SCHEDULES,
     QUEUE_SIZE,
     QUEUE_DEAD_ROWS,
+    OLDEST_TRANSACTION_AGE,
 )
 KAFKA_LAG = Metric(
     "outbox.kafka.lag",
@@ -302,6 +317,7 @@ OF_A_WORKER = (
     DRAINING,
     LISTENING,
     WAKEUPS,
+    EVENTS_PUBLISHED,
     LOOP_AGE,
     BUILD_INFO,
 )

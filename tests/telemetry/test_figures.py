@@ -3,14 +3,19 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from random import Random
 
 import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
+from outbox.flow.outcome import Done
+from outbox.flow.settlement import RetryPolicy, decide
+from outbox.flow.table import Consumer
 from outbox.store.engine import open_engine
 from outbox.store.watching import Figures, gauges
+from outbox.store.work import Timing, WorkStore
 from outbox.telemetry import catalogue
 from outbox.telemetry.aside import Aside
 from outbox.telemetry.cached import Cached
@@ -82,7 +87,7 @@ async def test_parked_heads_and_deletes_that_wait_have_ages_of_their_own(
     assert list(ages.values()) == [3, 3, 2, 2]
 
 
-async def test_breakers_budgets_drift_and_leases_are_told(engine: AsyncEngine, query: Query) -> None:
+async def test_breakers_budgets_and_drift_are_told(engine: AsyncEngine, query: Query) -> None:
     await query("""
         INSERT INTO outbox.breakers (consumer, since, probe_at, error_code, error_message)
         VALUES ('temporal', clock_timestamp() - interval '10 minutes', now(), 'unreachable', 'away')""")
@@ -90,18 +95,56 @@ async def test_breakers_budgets_drift_and_leases_are_told(engine: AsyncEngine, q
     await query("""
         UPDATE outbox.audit SET last_ended_at = clock_timestamp() - interval '1 hour',
                                 last_found = '{"orphan_tuple": 3, "foreign": 1}'""")
-    await query("""
-        INSERT INTO outbox.attempts (intent_id, event_type, consumer, attempt, lease_number, action,
-                                     error_code, error_message)
-        SELECT gen_random_uuid(), 'schedule.registered', 'temporal', 1, 1, 'retry', code, ''
-          FROM unnest(ARRAY['lease_expired', 'lease_expired', 'timed_out']) AS code""")
     figures = await gauges(engine)
     assert by_labels(figures, catalogue.BREAKER_OPEN)["temporal",] == 1
     assert by_labels(figures, catalogue.BREAKER_AGE) == {("temporal",): pytest.approx(600, abs=60)}
     assert by_labels(figures, catalogue.BUDGET_LEFT) == {("temporal",): 7.5}
     assert by_labels(figures, catalogue.DRIFT) == {("orphan_tuple",): 3, ("foreign",): 1}
     assert by_labels(figures, catalogue.AUDIT_AGE) == {(): pytest.approx(3600, abs=60)}
-    assert by_labels(figures, catalogue.LEASES_EXPIRED)["temporal",] == 2
+
+
+async def test_leases_that_expired_are_counted_whatever_is_pruned(
+    engine: AsyncEngine, enqueue: Enqueue, query: Query
+) -> None:
+    for name in ("a", "b"):
+        await enqueue(name, "delete")
+    dies = WorkStore(engine, Timing(lease=0.0, step_timeout=0.0, late_write=0.0, verify_again=0.0))
+    for _ in range(3):
+        taken = await dies.claim({Consumer.TEMPORAL: 5})
+    settled = await dies.settle([decide(one, Done(), RetryPolicy(), Random(1)) for one in taken])
+    assert len(settled.matched) == 2
+    expected = {("authz",): 0, ("temporal",): 4, ("both",): 0}
+    assert by_labels(await gauges(engine), catalogue.LEASES_EXPIRED) == expected
+    await query("DELETE FROM outbox.attempts")
+    assert by_labels(await gauges(engine), catalogue.LEASES_EXPIRED) == expected
+
+
+async def test_live_schedules_are_counted_and_beyond_the_bound_estimated(
+    engine: AsyncEngine, query: Query
+) -> None:
+    await query("""
+        INSERT INTO outbox.lanes (schedule_id, live_intent)
+        SELECT 'a--' || n, CASE WHEN n % 4 > 0 THEN gen_random_uuid() END
+          FROM generate_series(1, 4000) AS n""")
+    await query("ANALYZE outbox.lanes")
+    ((_, live),) = (await gauges(engine))[catalogue.LIVE_SCHEDULES.name]
+    assert live == pytest.approx(3000, rel=0.1)
+    await query("DELETE FROM outbox.lanes WHERE schedule_id NOT LIKE 'a--1__'")
+    assert by_labels(await gauges(engine), catalogue.LIVE_SCHEDULES) == {(): 75}
+
+
+async def test_the_oldest_transaction_that_holds_vacuum_back_has_an_age(
+    engine: AsyncEngine, database: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database) as connection:
+        cursor = await connection.execute("SELECT txid_current(), extract(epoch FROM now())::float8")
+        _, began = await cursor.fetchone() or (0, 0.0)
+        ((_, age),) = (await gauges(engine))[catalogue.OLDEST_TRANSACTION_AGE.name]
+        later = await (
+            await connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+        ).fetchone()
+        assert later
+        assert 0 <= age <= later[0] - began
 
 
 async def test_every_figure_is_in_the_catalogue_with_its_labels(
