@@ -1,26 +1,26 @@
 """What a worker does, as metrics: an observer that counts.
 
-What can be counted by adding to a number is, and is read when somebody collects: that costs the loop a look
-into a dictionary, where an instrument would cost it a lock and an allocation each time.
+A step pays for this, so that it does no more than add to plain numbers under a key that is there already.
+What becomes of them, names of metrics and labels, is made when somebody collects.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
-from types import TracebackType
+from operator import attrgetter
 
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome
-from outbox.flow.settlement import Settlement
-from outbox.flow.table import TERMINALS, EventType, Kind
+from outbox.flow.settlement import Action, Settlement
+from outbox.flow.table import STEPS, TERMINALS, EventType, Kind
 from outbox.store.work import Settled
 from outbox.telemetry import catalogue
 from outbox.telemetry.catalogue import Metric, Reading
+from outbox.telemetry.histograms import Buckets, Histograms
 from outbox.telemetry.requested import requested_at
-from outbox.worker.observer import Report
 
 
 def observe(meter: Meter, metric: Metric, read: Callable[[], Reading]) -> None:
@@ -40,103 +40,108 @@ def observe(meter: Meter, metric: Metric, read: Callable[[], Reading]) -> None:
     make(metric.name, [collect], unit=metric.unit, description=metric.meaning)
 
 
-def histogram(meter: Meter, metric: Metric) -> Histogram:
-    """Make a histogram with the buckets that its metric has."""
-    return meter.create_histogram(
-        metric.name,
-        unit=metric.unit,
-        description=metric.meaning,
-        explicit_bucket_boundaries_advisory=metric.buckets,
-    )
-
-
-_COUNTED = (
-    catalogue.STEPS,
-    catalogue.STEP_ERRORS,
-    catalogue.STEPS_TAKEN,
-    catalogue.SETTLEMENTS,
-    catalogue.SETTLEMENTS_DROPPED,
-    catalogue.INTENTS_ENDED,
-)
+_step = attrgetter("event_type")
+_what = attrgetter("action", "next_event", "error_code")
 
 
 class Counted:
     """A worker's observer that counts what it is told of."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._counts: dict[Metric, Counter[tuple[str, ...]]] = {metric: Counter() for metric in _COUNTED}
-        for metric, counts in self._counts.items():
-            observe(meter, metric, _reader(counts))
-        self._effect = histogram(meter, catalogue.EFFECT_DURATION)
-        self._claim = histogram(meter, catalogue.CLAIM_DURATION)
-        self._settle = histogram(meter, catalogue.SETTLE_DURATION)
-        self._intent = histogram(meter, catalogue.INTENT_DURATION)
-        self._revocation = histogram(meter, catalogue.REVOCATION_DURATION)
-        self._counts[catalogue.SETTLEMENTS_DROPPED][()] = 0
+    def __init__(self, meter: Meter, histograms: Histograms) -> None:
+        """Show the counts by a meter, and what took how long by histograms."""
+        self._taken: Counter[EventType] = Counter()
+        self._attempts: Counter[tuple[EventType, type[Outcome], ErrorCode | None]] = Counter()
+        self._settled: Counter[tuple[Action, EventType | None, ErrorCode | None]] = Counter()
+        self._dropped = 0
+        observe(meter, catalogue.STEPS_TAKEN, self._steps_taken)
+        observe(meter, catalogue.STEPS, self._steps)
+        observe(meter, catalogue.STEP_ERRORS, self._step_errors)
+        observe(meter, catalogue.SETTLEMENTS, self._settlements)
+        observe(meter, catalogue.SETTLEMENTS_DROPPED, lambda: [((), self._dropped)])
+        observe(meter, catalogue.INTENTS_ENDED, self._intents_ended)
+        self._claim = histograms.of(catalogue.CLAIM_DURATION)
+        self._settle = histograms.of(catalogue.SETTLE_DURATION)
+        self._effect = {
+            event: histograms.of(catalogue.EFFECT_DURATION, step.consumer.value, step.effect.value)
+            for event, step in STEPS.items()
+        }
+        self._lives: dict[EventType | None, Sequence[Buckets]] = {
+            event: _lives(histograms, event) for event in TERMINALS
+        }
 
     def took(self, dispatches: Sequence[Dispatch], seconds: float) -> None:
         """Count what was taken."""
-        if not dispatches:
-            return
-        self._claim.record(seconds)
-        self._counts[catalogue.STEPS_TAKEN].update((one.consumer.value,) for one in dispatches)
+        if dispatches:
+            self._claim.record(seconds)
+            self._taken.update(map(_step, dispatches))
 
-    def attempt(self, dispatch: Dispatch) -> AbstractContextManager[Report]:
-        """Count an attempt, and take its time."""
-        return _Attempt(self, dispatch)
+    def began(self, dispatch: Dispatch) -> None:
+        """Count nothing: what begins comes out, or its process ends."""
 
     def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
         """Count an attempt that has come out so, after so long."""
-        consumer, effect = dispatch.consumer.value, dispatch.step.effect.value
-        self._counts[catalogue.STEPS][consumer, effect, type(outcome).__name__.lower()] += 1
-        if not isinstance(outcome, Done):
-            self._counts[catalogue.STEP_ERRORS][consumer, outcome.code.value] += 1
-        self._effect.record(seconds, {"consumer": consumer, "effect": effect})
+        code = None if isinstance(outcome, Done) else outcome.code
+        self._attempts[dispatch.event_type, type(outcome), code] += 1
+        self._effect[dispatch.event_type].record(seconds)
 
     def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
         """Count what was settled, and what was dropped."""
         self._settle.record(seconds)
-        self._counts[catalogue.SETTLEMENTS_DROPPED][()] += len(batch) - len(settled.matched)
-        self._counts[catalogue.STEPS_TAKEN].update((one.consumer.value,) for one in settled.handed)
-        for settlement in batch:
-            if (settlement.intent_id, settlement.lease_number) in settled.matched:
-                self._counts[catalogue.SETTLEMENTS][settlement.action.value,] += 1
-                if settlement.terminal and settlement.next_event:
-                    self._ended(settlement, settlement.next_event)
+        self._taken.update(map(_step, settled.handed))
+        if dropped := len(batch) - len(settled.matched):
+            self._dropped += dropped
+            batch = [one for one in batch if (one.intent_id, one.lease_number) in settled.matched]
+        self._settled.update(map(_what, batch))
+        now = time.time()
+        for one in batch:
+            for buckets in self._lives.get(one.next_event, ()):
+                buckets.record(max(0.0, now - requested_at(one.intent_id)))
 
-    def _ended(self, settlement: Settlement, event: EventType) -> None:
-        kind = _KINDS[event].value
-        code = settlement.error_code.value if settlement.error_code else ""
-        self._counts[catalogue.INTENTS_ENDED][kind, event.value, code] += 1
-        took = max(0.0, time.time() - requested_at(settlement.intent_id))
-        self._intent.record(took, {"kind": kind, "status": TERMINALS[event].status.value})
-        if event is EventType.DELETED:
-            self._revocation.record(took)
+    # What follows is called by whoever collects. Each copies the counts first, in one go: the loop may add a
+    # key while they are read.
+
+    def _steps_taken(self) -> Reading:
+        return _added(((STEPS[event].consumer.value,), many) for event, many in self._taken.copy().items())
+
+    def _steps(self) -> Reading:
+        return _added(
+            ((STEPS[event].consumer.value, STEPS[event].effect.value, outcome.__name__.lower()), many)
+            for (event, outcome, _), many in self._attempts.copy().items()
+        )
+
+    def _step_errors(self) -> Reading:
+        return _added(
+            ((STEPS[event].consumer.value, code.value), many)
+            for (event, _, code), many in self._attempts.copy().items()
+            if code
+        )
+
+    def _settlements(self) -> Reading:
+        return _added(((action.value,), many) for (action, _, _), many in self._settled.copy().items())
+
+    def _intents_ended(self) -> Reading:
+        return _added(
+            ((_KINDS[event].value, event.value, code.value if code else ""), many)
+            for (_, event, code), many in self._settled.copy().items()
+            if event in TERMINALS
+        )
 
 
-def _reader(counts: Counter[tuple[str, ...]]) -> Callable[[], Reading]:
-    # A copy, which no other thread gets in between: the loop may add a label while somebody reads.
-    return lambda: counts.copy().items()
+def _lives(histograms: Histograms, event: EventType) -> Sequence[Buckets]:
+    """Where it is recorded how long an intent lived that ends with this event."""
+    status = TERMINALS[event].status.value
+    lives = [histograms.of(catalogue.INTENT_DURATION, _KINDS[event].value, status)]
+    if event is EventType.DELETED:
+        lives.append(histograms.of(catalogue.REVOCATION_DURATION))
+    return lives
 
 
-class _Attempt:
-    """Takes the time of one attempt."""
-
-    def __init__(self, counted: Counted, dispatch: Dispatch) -> None:
-        self._counted = counted
-        self._dispatch = dispatch
-
-    def __enter__(self) -> Report:
-        self._began = time.perf_counter()
-        return self._report
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-    def _report(self, outcome: Outcome) -> None:
-        self._counted.attempted(self._dispatch, outcome, time.perf_counter() - self._began)
+def _added(parts: Iterable[tuple[tuple[str, ...], int]]) -> Reading:
+    """Add up what has the same labels."""
+    sums: Counter[tuple[str, ...]] = Counter()
+    for labels, many in parts:
+        sums[labels] += many
+    return sums.items()
 
 
 _KINDS = {

@@ -13,6 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from outbox.telemetry.asked import Signal, exporter_names
+from outbox.telemetry.beside import HistogramsBeside
+from outbox.telemetry.histograms import Histograms
 
 _END_SECONDS = 2.0
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
@@ -24,9 +26,14 @@ def resource(version: str, instance: str) -> Resource:
     return Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect())
 
 
-def meter_provider(what: Resource, *readers: MetricReader) -> MeterProvider:
-    """A provider of meters, for these readers and for the exporters that the environment names."""
-    exporters = [PeriodicExportingMetricReader(make()) for make in _exporters("metrics")]
+def meter_provider(what: Resource, histograms: Histograms, *readers: MetricReader) -> MeterProvider:
+    """A provider of meters, for these readers and for the exporters that the environment names.
+
+    Exporters get the histograms, too.
+    """
+    exporters = [
+        PeriodicExportingMetricReader(HistogramsBeside(make(), histograms)) for make in _exporters("metrics")
+    ]
     return MeterProvider([*readers, *exporters], what)
 
 

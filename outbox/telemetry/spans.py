@@ -7,13 +7,14 @@ than one attempt, one call or one settle.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from uuid import UUID
+from functools import cache
+from itertools import islice
 
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import default_getter
 from opentelemetry.trace import (
     Link,
-    Span,
+    NonRecordingSpan,
     SpanContext,
     SpanKind,
     Status,
@@ -28,14 +29,20 @@ from outbox import current
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome
 from outbox.flow.settlement import Settlement
-from outbox.flow.table import Consumer
+from outbox.flow.table import STEPS, Consumer, EventType, Kind
+from outbox.store.relay import Dispatched
 from outbox.store.work import Settled
+from outbox.telemetry.late import NOWHERE, Begun, Late
 from outbox.telemetry.requested import requested_at
-from outbox.worker.observer import Observer, Report
+from outbox.worker.observer import Observer
 
 SYSTEM = "agent_schedule_outbox"
 DESTINATION = "agent-schedules"
 
+_PROCESS = f"process {DESTINATION}"
+_SETTLE = f"settle {DESTINATION}"
+_SEND = f"send {DESTINATION}"
+_DONE = {"outbox.outcome": "done"}, Status(StatusCode.UNSET)
 # A span that is much younger than its parent makes a trace that nobody can read: then it is linked.
 _CHILD_SECONDS = 60.0
 _LINKS_MOST = 128
@@ -45,73 +52,62 @@ _W3C = TraceContextTextMapPropagator()
 class Traced:
     """An observer that makes spans, and passes on what it is told."""
 
-    def __init__(self, tracer: Tracer, inner: Observer) -> None:
-        self._tracer = tracer
+    def __init__(self, late: Late, inner: Observer) -> None:
+        self._late = late
         self._inner = inner
-        # What was attempted and is not settled yet.
-        self._attempts: dict[tuple[UUID, int], SpanContext] = {}
+        # What is attempted, and the contexts of what was and is not settled yet.
+        self._begun: dict[tuple[int, int], Begun] = {}
+        self._ended: dict[tuple[int, int], SpanContext] = {}
 
     def took(self, dispatches: Sequence[Dispatch], seconds: float) -> None:
         """Make no span: nothing of an intent happens then."""
         self._inner.took(dispatches, seconds)
 
-    @contextmanager
-    def attempt(self, dispatch: Dispatch) -> Iterator[Report]:
-        """Make the span of an attempt: a child of the producer's while that is fresh, else linked to it."""
-        creation = _creation(dispatch.trace)
-        parent, links = _under(creation, dispatch)
-        span = self._tracer.start_span(
-            f"process {DESTINATION}",
-            parent,
-            SpanKind.CONSUMER,
-            _attributes(dispatch),
-            links,
-        )
-        self._attempts[dispatch.intent_id, dispatch.lease_number] = span.get_span_context()
-        token = current.spans.set(_Calls(self._tracer, span))
-        try:
-            with self._inner.attempt(dispatch) as report:
+    def began(self, dispatch: Dispatch) -> None:
+        """Begin the span of an attempt: a child of the producer's while that is fresh, else linked to it."""
+        self._inner.began(dispatch)
+        below, links = _place(dispatch)
+        span = self._late.begin(_PROCESS, SpanKind.CONSUMER, _about(dispatch), below=below, links=links)
+        self._begun[dispatch.intent_id.int, dispatch.lease_number] = span
+        current.spans.set(_Calls(self._late.tracer, span.context))
 
-                def tell(outcome: Outcome) -> None:
-                    _come_out(span, outcome)
-                    report(outcome)
-
-                yield tell
-        finally:
-            current.spans.reset(token)
-            span.end()
+    def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+        """End it."""
+        self._inner.attempted(dispatch, outcome, seconds)
+        now = time.time_ns()
+        key = dispatch.intent_id.int, dispatch.lease_number
+        span = self._begun.pop(key)
+        self._ended[key] = span.context
+        self._late.end(span, now - int(seconds * 1e9), now, *_came_out(outcome))
 
     def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
         """Make the span of a settle, linked to the attempts that it settles."""
         self._inner.settled(batch, settled, seconds)
-        made = [self._attempts.pop((one.intent_id, one.lease_number), None) for one in batch]
-        links = [Link(context) for context in made if context is not None][:_LINKS_MOST]
+        made = [self._ended.pop((one.intent_id.int, one.lease_number), None) for one in batch]
+        links = [Link(one) for one in made[:_LINKS_MOST] if one]
+        about: dict[str, str | int] = {
+            **_messaging("settle"),
+            "messaging.batch.message_count": len(batch),
+            "outbox.settlements.dropped": len(batch) - len(settled.matched),
+        }
+        span = self._late.begin(_SETTLE, SpanKind.CLIENT, about, links=links)
         now = time.time_ns()
-        self._tracer.start_span(
-            f"settle {DESTINATION}",
-            Context(),
-            SpanKind.CLIENT,
-            {
-                **_messaging("settle"),
-                "messaging.batch.message_count": len(batch),
-                "outbox.settlements.dropped": len(batch) - len(settled.matched),
-            },
-            links,
-            start_time=now - int(seconds * 1e9),
-        ).end(now)
+        self._late.end(span, now - int(seconds * 1e9), now, {})
 
 
 class _Calls:
     """Makes the spans of an attempt's calls."""
 
-    def __init__(self, tracer: Tracer, attempt: Span) -> None:
+    __slots__ = ("_attempt", "_tracer")
+
+    def __init__(self, tracer: Tracer, attempt: SpanContext) -> None:
         self._tracer = tracer
         self._attempt = attempt
 
     @contextmanager
     def call(self, system: str, method: str) -> Iterator[Mapping[str, str]]:
         """Make the span of one call; the store's own spans go below it, by the headers."""
-        context = set_span_in_context(self._attempt, Context())
+        context = set_span_in_context(NonRecordingSpan(self._attempt), Context())
         attributes = {"rpc.system.name": "grpc", "rpc.method": method, "peer.service": system}
         with self._tracer.start_as_current_span(
             method, context, SpanKind.CLIENT, attributes, record_exception=False
@@ -121,30 +117,51 @@ class _Calls:
             yield headers
 
 
+class Relayed:
+    """Makes the spans of what a relay sends: one a batch, linked to the producers'."""
+
+    def __init__(self, late: Late) -> None:
+        self._late = late
+
+    def __call__(self, batch: Sequence[Dispatched], arrived: int, seconds: float) -> None:
+        """Make it; the records carry the producers' contexts, and never this one."""
+        traced = (one.trace for one in batch if one.trace)
+        links = [link for trace in islice(traced, _LINKS_MOST) for link in _link(_creation(trace))]
+        about: dict[str, str | int] = {
+            **_messaging("send"),
+            "messaging.batch.message_count": len(batch),
+            "outbox.steps.recalled": len(batch) - arrived,
+        }
+        span = self._late.begin(_SEND, SpanKind.CLIENT, about, links=links)
+        now = time.time_ns()
+        self._late.end(span, now - int(seconds * 1e9), now, {})
+
+
+def _place(dispatch: Dispatch) -> tuple[Context, Sequence[Link]]:
+    """Where an attempt's span goes: its parent's context, and its links."""
+    if not dispatch.trace:
+        return NOWHERE, ()
+    creation = _creation(dispatch.trace)
+    if dispatch.attempt == 1 and time.time() - requested_at(dispatch.intent_id) < _CHILD_SECONDS:
+        return creation, ()
+    return NOWHERE, _link(creation)
+
+
 def _creation(trace: Mapping[str, str]) -> Context:
-    """The context of the producer's span, as the ledger kept it; empty where it kept none."""
+    """The context of the producer's span, as the ledger kept it."""
     return _W3C.extract(dict(trace), Context(), default_getter)
 
 
-def _under(creation: Context, dispatch: Dispatch) -> tuple[Context, list[Link]]:
-    """Where an attempt's span goes: its parent's context, and its links."""
+def _link(creation: Context) -> Sequence[Link]:
     producer = get_current_span(creation).get_span_context()
-    if not producer.is_valid:
-        return Context(), []
-    fresh = time.time() - requested_at(dispatch.intent_id) < _CHILD_SECONDS
-    if dispatch.attempt == 1 and fresh:
-        return creation, []
-    return Context(), [Link(producer)]
+    return [Link(producer)] if producer.is_valid else ()
 
 
-def _attributes(dispatch: Dispatch) -> dict[str, str | int]:
+def _about(dispatch: Dispatch) -> dict[str, str | int]:
     about: dict[str, str | int] = {
-        **_messaging("process"),
+        **_about_step(dispatch.event_type, dispatch.kind),
         "messaging.message.id": str(dispatch.intent_id),
         "messaging.message.conversation_id": dispatch.schedule_id,
-        "outbox.kind": dispatch.kind.value,
-        "outbox.consumer": dispatch.consumer.value,
-        "outbox.effect": dispatch.step.effect.value,
         "outbox.attempt": dispatch.attempt,
         "outbox.lease_number": dispatch.lease_number,
     }
@@ -152,6 +169,17 @@ def _attributes(dispatch: Dispatch) -> dict[str, str | int]:
         # What Temporal calls the workflows that the schedule starts, with the time of each after it.
         about["outbox.workflow_id"] = f"{dispatch.schedule_id}-run"
     return about
+
+
+@cache
+def _about_step(event: EventType, kind: Kind) -> Mapping[str, str]:
+    step = STEPS[event]
+    return {
+        **_messaging("process"),
+        "outbox.kind": kind.value,
+        "outbox.consumer": step.consumer.value,
+        "outbox.effect": step.effect.value,
+    }
 
 
 def _messaging(operation: str) -> dict[str, str]:
@@ -163,8 +191,9 @@ def _messaging(operation: str) -> dict[str, str]:
     }
 
 
-def _come_out(span: Span, outcome: Outcome) -> None:
-    span.set_attribute("outbox.outcome", type(outcome).__name__.lower())
-    if not isinstance(outcome, Done):
-        span.set_attribute("error.type", outcome.code.value)
-        span.set_status(Status(StatusCode.ERROR, outcome.code.value))
+def _came_out(outcome: Outcome) -> tuple[Mapping[str, str], Status]:
+    if isinstance(outcome, Done):
+        return _DONE
+    code = outcome.code.value
+    failed = {"outbox.outcome": type(outcome).__name__.lower(), "error.type": code}
+    return failed, Status(StatusCode.ERROR, code)

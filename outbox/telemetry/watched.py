@@ -1,7 +1,7 @@
 """A process that is watched: its meters, its endpoint, and what is exported, for as long as it works."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -10,20 +10,22 @@ from uuid import uuid4
 
 import structlog
 from opentelemetry.metrics import Meter
-from opentelemetry.trace import Tracer
 
 from outbox.pulse import Pulse
 from outbox.store.engine import async_engine
+from outbox.store.relay import Dispatched
 from outbox.store.watching import Figures, gauges
 from outbox.telemetry import catalogue, otlp
 from outbox.telemetry.aside import Aside
 from outbox.telemetry.cached import Cached
 from outbox.telemetry.catalogue import Metric, Reading
+from outbox.telemetry.histograms import Histograms
 from outbox.telemetry.http import Process, listen, serving
 from outbox.telemetry.instruments import Counted, observe
+from outbox.telemetry.late import Late
 from outbox.telemetry.prometheus import Exposition
 from outbox.telemetry.readiness import Readiness
-from outbox.telemetry.spans import Traced
+from outbox.telemetry.spans import Relayed, Traced
 from outbox.worker.observer import Observer
 
 _NAME = "agent-schedule-outbox"
@@ -38,6 +40,7 @@ class Watched:
 
     Attributes:
         observer: what its worker reports to.
+        sent: what its relay reports to.
     """
 
     def __init__(
@@ -48,14 +51,16 @@ class Watched:
         readiness: Readiness,
         *,
         outbox: Callable[[], Coroutine[Any, Any, Figures]],
-        tracer: Tracer | None,
+        histograms: Histograms,
+        late: Late | None,
     ) -> None:
         self._meter = meter
         self._exposition = exposition
         self._aside = aside
         self._readiness = readiness
-        counted = Counted(meter)
-        self.observer: Observer = Traced(tracer, counted) if tracer else counted
+        counted = Counted(meter, histograms)
+        self.observer: Observer = Traced(late, counted) if late else counted
+        self.sent = Relayed(late) if late else _unsaid
         release = version(_NAME)
         self.read(catalogue.BUILD_INFO, lambda: [((release,), 1)])
         self._outbox = Cached("Postgres", aside, outbox, seconds=_FRESH_SECONDS)
@@ -98,6 +103,10 @@ class Watched:
                 yield
 
 
+def _unsaid(batch: Sequence[Dispatched], arrived: int, seconds: float) -> None:
+    """Take no notice: what is counted of it the relay counts itself."""
+
+
 def _of(figures: Cached[Figures], name: str) -> Reading:
     """One metric's values; none where they can't be had."""
     return (figures.get() or {}).get(name, ())
@@ -106,9 +115,10 @@ def _of(figures: Cached[Figures], name: str) -> Reading:
 @asynccontextmanager
 async def watching(database_url: str) -> AsyncIterator[Watched]:
     """Inside, a process is watched; at the end, what was measured is exported if somebody takes it."""
-    exposition = Exposition()
+    histograms = Histograms()
+    exposition = Exposition(histograms)
     what = otlp.resource(version(_NAME), str(uuid4()))
-    meters = otlp.meter_provider(what, exposition.reader)
+    meters = otlp.meter_provider(what, histograms, exposition.reader)
     tracers = otlp.tracer_provider(what)
     engine = async_engine(database_url, bounded=True)
     with Aside() as aside:
@@ -118,7 +128,8 @@ async def watching(database_url: str) -> AsyncIterator[Watched]:
             aside,
             Readiness(engine),
             outbox=lambda: gauges(engine),
-            tracer=tracers.get_tracer(_NAME) if tracers else None,
+            histograms=histograms,
+            late=Late(tracers.get_tracer(_NAME)) if tracers else None,
         )
         try:
             yield watch

@@ -187,9 +187,10 @@ class Worker:
             self._settler.put(park(dispatch, cause))
             return
         current.attempt.set(dispatch)
-        with self._observer.attempt(dispatch) as report:
-            outcome = await self._apply(dispatch)
-            report(outcome)
+        self._observer.began(dispatch)
+        began = clock.monotonic()
+        outcome = await self._apply(dispatch)
+        self._observer.attempted(dispatch, outcome, clock.monotonic() - began)
         await reach("decide.before")
         # First settled, then told: whatever becomes of the telling, the outcome is kept.
         self._settler.put(decide(dispatch, outcome, self._options.policy, self._jitter))

@@ -3,18 +3,13 @@
 Watching changes nothing: an observer waits for nothing and raises nothing.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from types import TracebackType
+from collections.abc import Sequence
 from typing import Protocol
 
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Outcome
 from outbox.flow.settlement import Settlement
 from outbox.store.work import Settled
-
-Report = Callable[[Outcome], None]
-"""Takes the outcome of an attempt."""
 
 
 class Observer(Protocol):
@@ -24,8 +19,12 @@ class Observer(Protocol):
         """The source was asked for steps; these came, after so long."""
         ...
 
-    def attempt(self, dispatch: Dispatch) -> AbstractContextManager[Report]:
-        """An attempt at a step is made inside; its outcome is reported before the end."""
+    def began(self, dispatch: Dispatch) -> None:
+        """An attempt begins, in a task and so a context of its own, which holds for its calls."""
+        ...
+
+    def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+        """That attempt has come out so, after so long; it is still its context."""
         ...
 
     def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
@@ -39,29 +38,11 @@ class Unobserved:
     def took(self, dispatches: Sequence[Dispatch], seconds: float) -> None:
         """Take no notice."""
 
-    def attempt(self, dispatch: Dispatch) -> AbstractContextManager[Report]:
+    def began(self, dispatch: Dispatch) -> None:
         """Take no notice."""
-        del dispatch
-        return _NOTHING
+
+    def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+        """Take no notice."""
 
     def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
         """Take no notice."""
-
-
-class _Nothing:
-    """An attempt that nobody watches."""
-
-    def __enter__(self) -> Report:
-        return self._ignore
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-    @staticmethod
-    def _ignore(outcome: Outcome) -> None:
-        """Take no notice."""
-
-
-_NOTHING = _Nothing()

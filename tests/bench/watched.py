@@ -7,7 +7,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from outbox.telemetry.histograms import Histograms
 from outbox.telemetry.instruments import Counted
+from outbox.telemetry.late import Late
 from outbox.telemetry.prometheus import Exposition
 from outbox.telemetry.spans import Traced
 from outbox.worker.observer import Observer, Unobserved
@@ -30,8 +32,9 @@ class Nowhere(SpanExporter):
 @contextmanager
 def _counted() -> Iterator[Observer]:
     """With metrics, as they are for Prometheus."""
-    provider = MeterProvider([Exposition().reader])
-    yield Counted(provider.get_meter("bench"))
+    histograms = Histograms()
+    provider = MeterProvider([Exposition(histograms).reader])
+    yield Counted(provider.get_meter("bench"), histograms)
     provider.shutdown()
 
 
@@ -41,7 +44,7 @@ def _traced() -> Iterator[Observer]:
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(Nowhere()))
     with _counted() as counted:
-        yield Traced(provider.get_tracer("bench"), counted)
+        yield Traced(Late(provider.get_tracer("bench")), counted)
     provider.shutdown()
 
 

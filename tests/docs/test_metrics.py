@@ -6,7 +6,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 
 from outbox.cli.metrics_page import page
 from outbox.telemetry import catalogue
-from outbox.telemetry.instruments import histogram, observe
+from outbox.telemetry.histograms import Histograms
+from outbox.telemetry.instruments import observe
 from outbox.telemetry.prometheus import Exposition
 from tests.docs.pages import ROOT
 
@@ -22,12 +23,13 @@ def test_every_metric_is_on_the_page() -> None:
 
 
 def test_prometheus_gets_each_metric_under_the_name_that_the_page_gives() -> None:
-    exposition = Exposition()
+    histograms = Histograms()
+    exposition = Exposition(histograms)
     meter = MeterProvider([exposition.reader]).get_meter("test")
     for metric in EVERY:
         values = tuple("x" for _ in metric.labels)
         if metric.kind is catalogue.Kind.HISTOGRAM:
-            histogram(meter, metric).record(1.0, dict(zip(metric.labels, values, strict=True)))
+            histograms.of(metric, *values).record(1.0)
         else:
             observe(meter, metric, lambda values=values: [(values, 1.0)])  # type: ignore[misc]
     text, _ = exposition.page("")

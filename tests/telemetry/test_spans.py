@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -19,9 +19,11 @@ from fastapi import FastAPI
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, Tracer, format_span_id, format_trace_id
 
 import outbox
+from outbox import current
 from outbox.cli.running import set_up_logs
 from outbox.compose.kafka import open_publisher, open_relay, running
 from outbox.compose.telemetry import Unwatched, watching
@@ -31,7 +33,8 @@ from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome, Transient
 from outbox.settings import Settings
 from outbox.stack import StackInfo
-from outbox.telemetry.spans import Traced
+from outbox.telemetry.late import Late
+from outbox.telemetry.spans import Relayed, Traced
 from outbox.testing import FaultProxy
 from outbox.worker.observer import Unobserved
 from tests.conftest import settings_for
@@ -46,13 +49,14 @@ __all__ = ["enqueue", "query", "spicedb", "temporal"]
 class Spans:
     """A tracer, and what it has made."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         self._exporter = InMemorySpanExporter()
-        provider = TracerProvider()
+        provider = TracerProvider(sampler)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.tracer: Tracer = provider.get_tracer("test")
         self.watch = Unwatched()
-        self.watch.observer = self.observer = Traced(self.tracer, Unobserved())  # type: ignore[assignment]
+        self.watch.observer = self.observer = Traced(Late(self.tracer), Unobserved())  # type: ignore[assignment]
+        self.watch.sent = Relayed(Late(self.tracer))  # type: ignore[method-assign]
 
     def named(self, name: str) -> list[ReadableSpan]:
         return [span for span in self._exporter.get_finished_spans() if span.name == name]
@@ -158,6 +162,9 @@ async def test_the_spans_of_a_create_lead_from_the_handler_to_the_stores(
     assert {settle.parent for settle in settles} == {None}
     if wire == "kafka":
         assert_carried(Broker(settings), handler)
+        sends = spans.named("send agent-schedules")
+        assert {link.context.span_id for send in sends for link in send.links} == {id_of(handler)}
+        assert {(send.kind, send.parent) for send in sends} == {(SpanKind.CLIENT, None)}
 
 
 @asynccontextmanager
@@ -168,7 +175,7 @@ async def working(settings: Settings, spans: Spans) -> AsyncIterator[None]:
         if settings.wire == "kafka":
             with psycopg.connect(settings.session_url) as connection:
                 connection.execute("UPDATE outbox.instance SET publishes = true")
-            async with open_relay(settings) as relay, running(relay):
+            async with open_relay(settings, watch=spans.watch) as relay, running(relay):
                 yield
             async with open_publisher(settings) as publisher:
                 publisher.stop()
@@ -249,6 +256,52 @@ async def test_every_line_that_is_logged_of_an_attempt_names_it_and_its_trace(
         assert (line["intent_id"], line["attempt"], line["trace_id"]) == (str(intent), 1, TRACE)
 
 
+class Asked(Sampler):
+    """As the producer has it; remembers what it was asked about, and adds a word."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def should_sample(self, *asked: Any, **more: Any) -> SamplingResult:
+        result: SamplingResult = DEFAULT_ON.should_sample(*asked, **more)
+        self.names.append(asked[2])
+        return SamplingResult(result.decision, {**result.attributes, "by": "us"}, result.trace_state)
+
+    def get_description(self) -> str:
+        return "asked"
+
+
+@pytest.mark.parametrize(("flags", "sampled"), [("01", True), ("00", False)])
+async def test_the_sampler_is_asked_for_each_attempt_and_what_it_drops_still_leads_on(
+    flags: str, *, sampled: bool, bench: Bench, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue()
+    producer = f"00-{TRACE}-{'cd' * 8}-{flags}"
+    trace = {"traceparent": producer, "tracestate": "vendor=1"}
+    await query("UPDATE outbox.intents SET trace = %s::jsonb", json.dumps(trace))
+    sampler = Asked()
+    spans = Spans(sampler)
+    sent: list[Mapping[str, str]] = []
+
+    def calls(_: Dispatch) -> Outcome:
+        with current.calling("spicedb", "Write", {"x-account-id": "a", **trace}) as headers:
+            sent.append(headers)
+        return Done()
+
+    bench.effects.behaviour = calls
+    async with bench.worker(observer=spans.observer) as worker:
+        await worker.run()
+    assert sampler.names.count("process agent-schedules") == 2
+    attempts = spans.named("process agent-schedules")
+    assert [(one.attributes or {})["by"] for one in attempts] == ["us"] * (2 if sampled else 0)
+    assert len(spans.named("Write")) == len(attempts)
+    for headers in sent:
+        version, trace_id, _, its_flags = headers["traceparent"].split("-")
+        assert (version, trace_id, its_flags) == ("00", TRACE, flags)
+        assert (headers["tracestate"], headers["x-account-id"]) == ("vendor=1", "a")
+        assert headers["traceparent"] != producer
+
+
 class Stuck:
     """An exporter whose collector never answers."""
 
@@ -275,7 +328,7 @@ async def test_an_exporter_that_hangs_with_a_full_queue_stops_no_step(bench: Ben
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=4, max_export_batch_size=2))
     try:
-        observer = Traced(provider.get_tracer("test"), Unobserved())
+        observer = Traced(Late(provider.get_tracer("test")), Unobserved())
         async with bench.worker(observer=observer) as worker:
             await worker.run()
         assert exporter.asked.is_set()
