@@ -12,9 +12,11 @@ import structlog
 from tests.bench import (
     against,
     audit,
+    capacity,
     commands,
     depth,
     draining,
+    growth,
     intake,
     memory,
     stores,
@@ -44,8 +46,10 @@ ROWS: Mapping[str, Row] = {
     "P8": wire.kafka,
     "P9": audit.agreement,
     "P10": commands.answers,
-    "P11": unprepared.unprepared,
+    "P11": growth.growth,
     "P12": watched.overhead,
+    "P14": unprepared.unprepared,
+    "P15": capacity.capacity,
 }
 OF_PEERS = frozenset({"P1c", "P2", "P2b"})
 RESULTS = Path(".bench/results.json")

@@ -113,7 +113,7 @@ async def any_depth(stage: Stage) -> list[Result]:
         }
         if name == "lane":
             detail["while_the_lane_is_passed_over_us"] = round(statistics.mean(passing), 1)
-        results.append(_compared(f"P5/{name}", pairs, detail, at_most=1.3))
+        results.append(compared(f"P5/{name}", pairs, detail, at_most=1.3))
     return [*results, await _open_transaction(stage)]
 
 
@@ -140,12 +140,10 @@ async def _open_transaction(stage: Stage) -> Result:
         "seconds": round(seconds),
         "steps": len(pairs) * BATCH,
     }
-    return _compared("P5/open-transaction", late, detail, at_most=2.0)
+    return compared("P5/open-transaction", late, detail, at_most=2.0)
 
 
-def _compared(
-    row: str, pairs: list[tuple[float, float]], detail: dict[str, Any], *, at_most: float
-) -> Result:
+def compared(row: str, pairs: list[tuple[float, float]], detail: dict[str, Any], *, at_most: float) -> Result:
     """The ratio of the medians; its spread from halves of the rounds, as single batches scatter too much."""
 
     def ratio(some: list[tuple[float, float]]) -> float:

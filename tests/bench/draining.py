@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -146,6 +147,19 @@ async def check_drained(url: str, effects: NoEffects, intents: int) -> None:
     steps = effects.steps * intents
     check(effects.applied == steps, f"{effects.applied} of {steps} steps were applied")
     check(row == (0, intents), f"left in the queue, and ended: {row}, not (0, {intents})")
+
+
+async def from_first_to_last(url: str, side: Side) -> Side:
+    """The side, timed from the first end of an intent to the last: starting and joining are no part of it."""
+    async with await psycopg.AsyncConnection.connect(url) as line:
+        row = await (
+            await line.execute(
+                "SELECT extract(epoch FROM max(at) - min(at))::float8 FROM outbox.events"
+                " WHERE type = 'schedule.create_failed'"
+            )
+        ).fetchone()
+    check(row is not None and row[0] > 0, "the intents did not end one after the other")
+    return replace(side, seconds=float(row[0]) if row else 0.0)
 
 
 async def statements(stage: Stage) -> list[Result]:

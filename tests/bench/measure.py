@@ -184,15 +184,16 @@ async def repeat(seconds: float, lines: Sequence[Any], work: Callable[[Any], Awa
     return done
 
 
-def peak_memory() -> int:
-    """The most memory that this process ever had resident, in bytes.
+def peak_memory(process: int | None = None) -> int:
+    """The most memory that a process (None: this one) ever had resident, in bytes.
 
     Not `ru_maxrss`: that of a process just started is its parent's, where the parent had more.
     """
-    for line in Path("/proc/self/status").read_text().splitlines():
+    status = Path(f"/proc/{process or 'self'}/status")
+    for line in status.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status names no VmHWM")
+    raise RuntimeError(f"{status} names no VmHWM")
 
 
 def save(results: Sequence[Result], header: dict[str, Any], path: Path) -> None:

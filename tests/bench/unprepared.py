@@ -1,4 +1,4 @@
-"""P11: what it costs to name no prepared statements, as behind a pooler of transactions."""
+"""P14: what it costs to name no prepared statements, as behind a pooler of transactions."""
 
 import statistics
 from typing import Any
@@ -16,7 +16,7 @@ _BATCHES = {"one": 1, "hundred": 100}
 
 
 async def unprepared(stage: Stage) -> list[Result]:
-    """P11: claim and settle with statements that have names, and with such that have none."""
+    """P14: claim and settle with statements that have names, and with such that have none."""
     rounds = max(3, int(300 * stage.scale.share))
     with stage.database() as url:
         async with open_engine(url) as naming, open_engine(url) as plain:
@@ -34,7 +34,7 @@ async def unprepared(stage: Stage) -> list[Result]:
                     "rounds": rounds,
                 }
                 ratios = [other / one for one, other in pairs]
-                results.append(Result.of(f"P11/{name}", ratios, detail=detail, at_most=1.25))
+                results.append(Result.of(f"P14/{name}", ratios, detail=detail, at_most=1.25))
     return results
 
 

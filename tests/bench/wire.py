@@ -5,11 +5,8 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
-
-import psycopg
 
 from outbox.compose.kafka import create_topics, open_source
 from outbox.flow.settlement import RetryPolicy
@@ -18,8 +15,16 @@ from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.work import WorkStore
 from outbox.worker.loop import Worker, WorkerOptions
-from tests.bench.draining import CONCURRENCY, TIMING, NoEffects, check_drained, drain, fill
-from tests.bench.measure import Result, Side, check, in_turn, middle, ratios
+from tests.bench.draining import (
+    CONCURRENCY,
+    TIMING,
+    NoEffects,
+    check_drained,
+    drain,
+    fill,
+    from_first_to_last,
+)
+from tests.bench.measure import Result, Side, in_turn, middle, ratios
 from tests.bench.stage import Stage
 
 _STORES = (Consumer.AUTHZ, Consumer.TEMPORAL)
@@ -47,7 +52,7 @@ async def kafka(stage: Stage) -> list[Result]:
 async def _directly(stage: Stage, intents: int) -> Side:
     with stage.database() as url:
         await fill(url, intents, max(2, intents // 10))
-        return await _from_first_to_last(url, await drain(stage, url, intents))
+        return await from_first_to_last(url, await drain(stage, url, intents))
 
 
 async def _over_kafka(stage: Stage, intents: int) -> Side:
@@ -73,20 +78,7 @@ async def _over_kafka(stage: Stage, intents: int) -> Side:
                     async with _relay(settings):
                         await worker.run()
         await check_drained(url, effects, intents)
-        return await _from_first_to_last(url, reading.side(intents))
-
-
-async def _from_first_to_last(url: str, side: Side) -> Side:
-    """The side, timed from the first end of an intent to the last: starting and joining are no part of it."""
-    async with await psycopg.AsyncConnection.connect(url) as line:
-        row = await (
-            await line.execute(
-                "SELECT extract(epoch FROM max(at) - min(at))::float8 FROM outbox.events"
-                " WHERE type = 'schedule.create_failed'"
-            )
-        ).fetchone()
-    check(row is not None and row[0] > 0, "the intents did not end one after the other")
-    return replace(side, seconds=float(row[0]) if row else 0.0)
+        return await from_first_to_last(url, reading.side(intents))
 
 
 @asynccontextmanager
