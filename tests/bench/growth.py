@@ -36,7 +36,8 @@ _STRIDE = 7919
 
 async def growth(stage: Stage) -> list[Result]:
     """P11: the rate of several processes beside that of one, and the cost of a step beside old history."""
-    return [*await _processes(stage), *[await _history(stage, name, full) for name, full in _ENDED.items()]]
+    ended = _ENDED if stage.scale.share else {"1m": _ENDED["1m"]}
+    return [*await _processes(stage), *[await _history(stage, name, full) for name, full in ended.items()]]
 
 
 @dataclass(frozen=True)
