@@ -35,7 +35,7 @@ def main() -> int:
         print(report(result) + "\n", flush=True)
         for story in result.stories():
             print(story + "\n", flush=True)
-        broken += bool(result.violations)
+        broken += bool(result.violations or result.miscounted)
     print(f"{asked.campaigns - broken} passed, {broken} failed")
     return min(broken, 1)
 

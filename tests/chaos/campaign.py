@@ -26,13 +26,19 @@ from temporalio.client import (
 from outbox.compose import database, foreign, kafka, schema
 from outbox.settings import Settings
 from outbox.stack import Stack
+from outbox.store.engine import open_engine
+from outbox.store.watching import gauges
+from outbox.telemetry.catalogue import LEASES_EXPIRED
 from outbox.testing import FaultProxy, History, Stores, Violation, judge, read_stores
+from tests.chaos.collector import Collector
+from tests.chaos.counters import disagreements
 from tests.chaos.fleet import Fleet
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.producers import Producers
 from tests.chaos.workload import Lane, plan
 from tests.kafka.brokers import broker
 from tests.stack.pair import Pair
+from tests.telemetry.ledger import of_the_ledger
 
 TIMES = {
     "step_timeout_seconds": 2.0,
@@ -93,6 +99,7 @@ class Result:
     processes: int
     violations: list[Violation]
     history: History
+    miscounted: list[str]
     seconds: float
     exit_codes: list[int]
 
@@ -105,7 +112,7 @@ class Result:
 async def run(campaign: Campaign, home: Path) -> Result:
     """Run one campaign on a stack of its own, in an empty folder."""
     began = time.monotonic()
-    with Stack(home) as stack, Pair(stack, home / "second") as pair:
+    with Stack(home) as stack, Pair(stack, home / "second") as pair, Collector() as collector:
         info = replace(stack.up(kafka=broker()[0] if campaign.kafka else None), database_url=pair.url)
         direct = _settings(info.environment(), campaign.times)
         database.migrate(direct)
@@ -121,6 +128,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
                 "OUTBOX_SPICEDB_ENDPOINT": spicedb.address,
                 "OUTBOX_TEMPORAL_ADDRESS": temporal.address,
                 **{f"OUTBOX_{name.upper()}": str(value) for name, value in campaign.times.items()},
+                **collector.environment(),
                 **(KAFKA if campaign.kafka else {}),
                 **campaign.environment,
             }
@@ -152,8 +160,19 @@ async def run(campaign: Campaign, home: Path) -> Result:
             found, history = await judge(
                 direct, before=before, granted=producers.granted, spans=producers.spans
             )
+            miscounted = await _miscounted(direct, collector, nemesis.done)
         took = time.monotonic() - began
-        return Result(campaign, nemesis.done, nemesis.late, fleet.started, found, history, took, codes)
+        return Result(
+            campaign, nemesis.done, nemesis.late, fleet.started, found, history, miscounted, took, codes
+        )
+
+
+async def _miscounted(settings: Settings, collector: Collector, troubles: Counter[str]) -> list[str]:
+    """Where the processes' counters don't agree with the ledger."""
+    url = settings.database_url.get_secret_value()
+    async with open_engine(url) as engine:
+        kept = dict((await gauges(engine))[LEASES_EXPIRED.name])
+    return disagreements(collector.counted(), kept, await of_the_ledger(url), troubles)
 
 
 def _settings(environment: Mapping[str, str], times: Mapping[str, float]) -> Settings:

@@ -40,6 +40,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"| late calls | {_counts(result.late)} |"
     yield f"| troubles | {_counts(result.troubles)} |"
     yield f"| processes | {', '.join(result.campaign.commands)} at a time, {result.processes} in all |"
+    yield f"| counters that disagree with the ledger | {'; '.join(result.miscounted) or 'none'} |"
     yield f"| violations | {len(result.violations)} |"
 
 

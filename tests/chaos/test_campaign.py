@@ -36,6 +36,7 @@ async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.Te
     result = await run(campaign, tmp_path_factory.mktemp("chaos"))
     print(report(result))  # noqa: T201 - shown when it fails, and by -s
     assert list(result.stories()) == []
+    assert result.miscounted == []
     assert len(result.troubles) == 16
     assert set(result.exit_codes) <= ENDED
 
@@ -51,6 +52,7 @@ async def test_all_agree_on_the_kafka_wire_after_trouble_of_its_broker(
     result = await run(campaign, tmp_path_factory.mktemp("chaos"))
     print(report(result))  # noqa: T201 - shown when it fails, and by -s
     assert list(result.stories()) == []
+    assert result.miscounted == []
     assert set(result.troubles) == OF_THE_WIRE
     assert set(result.exit_codes) <= ENDED
 

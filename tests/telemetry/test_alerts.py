@@ -1,28 +1,22 @@
 """Alerts and the dashboard ask for metrics there are; each alert fires, goes quiet, and is explained."""
 
 import json
-import os
 import re
 import subprocess
-import time
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from outbox.stack.ports import pick
 from outbox.telemetry import catalogue
 from outbox.telemetry.catalogue import Kind
-from tests.debian import NotToBeHadError, library_path, unpacked
-from tests.docs.pages import ROOT, Page
+from tests.docs.pages import Page
+from tests.telemetry.prometheus import EXAMPLES, prometheus, served
 from tests.telemetry.test_endpoint import endpoint
 
-EXAMPLES = ROOT / "docs/examples/prometheus"
+__all__ = ["prometheus"]
+
 RUNBOOK = Page("docs/runbook.md")
 METRICS = {
     metric.prometheus: metric
@@ -45,15 +39,6 @@ def queries() -> list[str]:
     panels = json.loads((EXAMPLES / "dashboard.json").read_text("utf-8"))["panels"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
     return [one.replace("$job", ".+").replace("$__rate_interval", "1m") for one in asked]
-
-
-@pytest.fixture(scope="module")
-def prometheus() -> Path:
-    """Where Prometheus' programs are."""
-    try:
-        return unpacked("prometheus") / "usr/bin"
-    except NotToBeHadError as error:
-        pytest.skip(str(error))
 
 
 def test_what_is_asked_for_is_measured(rules: list[dict[str, Any]], queries: list[str]) -> None:
@@ -94,65 +79,9 @@ async def test_prometheus_can_ask_all_of_it_of_a_real_outbox(
     """And what every outbox has at any time is not empty."""
     always = {"waiting", "parked", "breaker_open", "queue_size", "queue_dead_rows", "build_info"}
     async with endpoint(database) as port:
-        with served(prometheus, port, tmp_path) as server:
+        with served(prometheus, [port], EXAMPLES / "alerts.yaml", tmp_path) as server:
+            server.wait_for("outbox_queue_dead_rows")
             for query in queries:
                 found = server.ask(query)
                 if NAME.findall(query)[0].removeprefix("outbox_").removesuffix("_bytes") in always:
                     assert found, query
-
-
-class Server:
-    """A Prometheus, asked over HTTP."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def ask(self, query: str) -> list[Any]:
-        """The result of a query at this moment."""
-        asked = urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(f"{self._url}/api/v1/query?{asked}", timeout=30) as answer:
-            found: list[Any] = json.load(answer)["data"]["result"]
-        return found
-
-
-@contextmanager
-def served(programs: Path, port: int, folder: Path) -> Iterator[Server]:
-    """Inside, a Prometheus with these rules has scraped the endpoint at a port."""
-    jobs = [{"job_name": "outbox", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(EXAMPLES / "alerts.yaml")],
-        "scrape_configs": jobs,
-    }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    at = f"127.0.0.1:{pick(set())}"
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            [
-                programs / "prometheus",
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={at}",
-            ],
-            env={**os.environ, **library_path(programs.parents[1])},
-            stderr=log,
-        ) as process,
-    ):
-        try:
-            server = Server(f"http://{at}")
-            until = time.monotonic() + 60
-            while not _has_scraped(server):
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < until, (folder / "log").read_text()
-                time.sleep(0.1)  # another program brings it about
-            yield server
-        finally:
-            process.terminate()
-
-
-def _has_scraped(server: Server) -> bool:
-    try:
-        return bool(server.ask("outbox_queue_dead_rows"))
-    except OSError:
-        return False
