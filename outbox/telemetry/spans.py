@@ -26,6 +26,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from outbox import current
+from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome
 from outbox.flow.settlement import Settlement
@@ -76,9 +77,10 @@ class Traced:
         self._inner.attempted(dispatch, outcome, seconds)
         now = time.time_ns()
         key = dispatch.intent_id.int, dispatch.lease_number
-        span = self._begun.pop(key)
-        self._ended[key] = span.context
-        self._late.end(span, now - int(seconds * 1e9), now, *_came_out(outcome))
+        # Where the ledger was set back, two attempts may have one name: the first that ends has the span.
+        if span := self._begun.pop(key, None):
+            self._ended[key] = span.context
+            self._late.end(span, now - int(seconds * 1e9), now, *_came_out(outcome))
 
     def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
         """Make the span of a settle, linked to the attempts that it settles."""
@@ -192,8 +194,9 @@ def _messaging(operation: str) -> dict[str, str]:
 
 
 def _came_out(outcome: Outcome) -> tuple[Mapping[str, str], Status]:
-    if isinstance(outcome, Done):
-        return _DONE
-    code = outcome.code.value
-    failed = {"outbox.outcome": type(outcome).__name__.lower(), "error.type": code}
-    return failed, Status(StatusCode.ERROR, code)
+    return _DONE if isinstance(outcome, Done) else _failed(type(outcome).__name__.lower(), outcome.code)
+
+
+@cache
+def _failed(kind: str, code: ErrorCode) -> tuple[Mapping[str, str], Status]:
+    return {"outbox.outcome": kind, "error.type": code.value}, Status(StatusCode.ERROR, code.value)

@@ -16,6 +16,7 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -222,6 +223,22 @@ async def test_a_retry_is_a_trace_of_its_own_linked_to_the_producer_and_says_wha
     assert not first.status.is_ok
     assert again.parent is None
     assert [format_trace_id(link.context.trace_id) for link in again.links] == [TRACE]
+    assert_exported_whole(first, again)
+
+
+def assert_exported_whole(*spans: ReadableSpan) -> None:
+    """What an exporter sends says what the span does, though OpenTelemetry has not built it."""
+    (resource,) = encode_spans(spans).resource_spans
+    (scope,) = resource.scope_spans
+    for span, sent in zip(spans, scope.spans, strict=True):
+        about = {one.key: one.value.string_value or one.value.int_value for one in sent.attributes}
+        assert about == dict(span.attributes or {})
+        assert (sent.name, sent.start_time_unix_nano) == (span.name, span.start_time)
+        assert sent.end_time_unix_nano == span.end_time
+        assert [link.trace_id.hex() for link in sent.links] == [
+            format_trace_id(link.context.trace_id) for link in span.links
+        ]
+        assert sent.parent_span_id.hex() == (format_span_id(span.parent.span_id) if span.parent else "")
 
 
 async def test_an_attempt_long_after_its_request_is_linked_so_that_no_trace_lasts_for_hours(
