@@ -24,6 +24,17 @@ CREATE TABLE outbox.audit (
 );
 INSERT INTO outbox.audit DEFAULT VALUES;
 
+-- What was found, schedule by schedule, until it is looked at again. Of each kind, a round writes down the first
+-- thousand: more is counted alone.
+CREATE TABLE outbox.drifts (
+    schedule_id text        COLLATE "C" NOT NULL,
+    kind        text        NOT NULL,
+    detail      text        NOT NULL,
+    fix         text        NOT NULL,  -- as the audit said it
+    found_at    timestamptz NOT NULL,
+    PRIMARY KEY (schedule_id, kind)
+);
+
 -- Take the next lanes of the round, or the next page of a store's list, at most `rate` a second over all workers
 -- (a page counts as one). Nothing, while the rate is spent, another worker takes, or a store is halted or its breaker
 -- open.
@@ -68,12 +79,21 @@ BEGIN
 END;
 $$;
 
--- Add to the round what was found, and how many live lanes it was found among. Returns what the round has come to,
--- and what the last one had.
-CREATE FUNCTION outbox.audit_add(counted jsonb, among bigint)
+-- Add to the round what was found, and how many live lanes it was found among. What was known of the schedules that
+-- were judged gives way to what was found of them now. Returns what the round has come to, and what the last one had.
+CREATE FUNCTION outbox.audit_add(counted jsonb, among bigint, judged text[], drifts jsonb)
 RETURNS TABLE (found jsonb, live bigint, last_found jsonb, last_live bigint)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
+    DELETE FROM outbox.drifts d WHERE d.schedule_id = ANY (judged);
+    INSERT INTO outbox.drifts (schedule_id, kind, detail, fix, found_at)
+    SELECT f.schedule_id, f.kind, string_agg(f.detail, '; '), min(f.fix), clock_timestamp()
+      FROM jsonb_to_recordset(drifts) AS f (schedule_id text, kind text, detail text, fix text)
+     CROSS JOIN outbox.audit a
+     WHERE coalesce((a.found->>f.kind)::bigint, 0) < 1000
+     GROUP BY f.schedule_id, f.kind ORDER BY f.schedule_id, f.kind
+        ON CONFLICT (schedule_id, kind) DO UPDATE
+       SET detail = excluded.detail, fix = excluded.fix, found_at = excluded.found_at;
     UPDATE outbox.audit a SET live = a.live + among, found = (
         SELECT coalesce(jsonb_object_agg(g.key, g.count), '{}')
           FROM (SELECT u.key, sum(u.value::bigint) AS count
@@ -84,10 +104,12 @@ BEGIN ATOMIC
 END;
 
 -- Go on from a page of a store's list, unless somebody else did: to the page after (none: that was the last).
--- Returns whether the round is over with it.
+-- Returns whether the round is over with it. What it did not find again is forgotten then.
 CREATE FUNCTION outbox.audit_pass(stage_was text, reached_was text, next text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    round_began timestamptz;
 BEGIN
     IF next IS NOT NULL THEN
         UPDATE outbox.audit a SET reached = next WHERE a.stage = stage_was AND a.reached = reached_was;
@@ -98,11 +120,16 @@ BEGIN
          WHERE a.stage = stage_was AND a.reached = reached_was;
         RETURN false;
     END IF;
+    SELECT a.began_at INTO round_began FROM outbox.audit a
+     WHERE a.stage = stage_was AND a.reached = reached_was FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     UPDATE outbox.audit a
        SET stage = 'lanes', reached = '', began_at = NULL, looked = 0, live = 0, found = '{}',
            last_began_at = a.began_at, last_ended_at = clock_timestamp(), last_looked = a.looked,
-           last_live = a.live, last_found = a.found
-     WHERE a.stage = stage_was AND a.reached = reached_was;
-    RETURN FOUND;
+           last_live = a.live, last_found = a.found;
+    DELETE FROM outbox.drifts d WHERE d.found_at < round_began;
+    RETURN true;
 END;
 $$;

@@ -4,7 +4,8 @@ The likelier cause is then a wrong endpoint or namespace, or a store that was em
 repairs would run every agent twice.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -60,6 +61,10 @@ class Rounds:
         before = Seen(row["last_found"] or {}, row["last_live"] or 0)
         return cls(Seen(row["found"], row["live"]), before)
 
+    def braked(self) -> frozenset[DriftKind]:
+        """What so many lack, in this round or in the last, that a person has to look first."""
+        return self.now.braked() | self.before.braked()
+
     def held_back(self) -> frozenset[DriftKind]:
         """What this round asks for no repair of.
 
@@ -67,8 +72,24 @@ class Rounds:
         is known at the end of a round only.
         """
         many = {kind for kind in _IN_WORDS if self.now.count(kind) > max(FEW, self.before.count(kind))}
-        return self.now.braked() | self.before.braked() | many
+        return self.braked() | many
 
     def told(self) -> list[str]:
         """What is braked, in words."""
         return self.now.told() or self.before.told()
+
+
+class Allowance:
+    """How much of one request for repairs the brake lets through: 20 of each kind that it is on for."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        self._braked = rounds.braked()
+        self._taken: Counter[DriftKind] = Counter()
+
+    def takes(self, kinds: Collection[DriftKind]) -> bool:
+        """Whether one more schedule, which differs so, may be repaired."""
+        held = self._braked.intersection(kinds)
+        if any(self._taken[kind] >= FEW for kind in held):
+            return False
+        self._taken.update(held)
+        return True

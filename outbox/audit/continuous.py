@@ -5,6 +5,7 @@ the stores' lists for what carries a stamp under a name without a lane: a late w
 pruned since, the work of another outbox, or what a lost ledger had made. That is counted, and never touched.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,11 +13,12 @@ from typing import Protocol
 import structlog
 
 from outbox.audit.brake import Rounds
-from outbox.audit.drift import Drift, DriftKind
+from outbox.audit.drift import Drift, DriftKind, Fix
 from outbox.audit.sweep import Readers, Tally, examine
 from outbox.store.continuous_audit import ContinuousAuditStore, Stage, Turn
 
 _MOST_AT_ONCE = 50
+_IN_WORDS = {Stage.SPICEDB: "SpiceDB", Stage.TEMPORAL: "Temporal"}
 
 log = structlog.get_logger()
 
@@ -94,10 +96,13 @@ class ContinuousAudit:
 
     async def _look(self, turn: Turn) -> None:
         tally = Tally()
+        judged, drifts = set(turn.names), []
         repairable: dict[str, set[DriftKind]] = {}
         async for finding in examine(self._readers, turn.names, tally):
             if not isinstance(finding, Drift):
+                judged.discard(finding.schedule_id)
                 continue
+            drifts.append(_written(finding))
             told = log.warning if finding.is_ours else log.debug
             told(
                 "audit.drift",
@@ -109,8 +114,8 @@ class ContinuousAudit:
             if finding.is_repaired:
                 repairable.setdefault(finding.schedule_id, set()).add(finding.kind)
         if turn.names:
-            rounds = Rounds.of(await self._store.add(tally.by_kind, live=tally.live))
-            await self._repair(repairable, rounds)
+            found = await self._store.add(tally.by_kind, live=tally.live, judged=judged, drifts=drifts)
+            await self._repair(repairable, Rounds.of(found))
 
     async def _repair(self, repairable: Mapping[str, Collection[DriftKind]], rounds: Rounds) -> None:
         """Ask for what mends these, save what a person has to look at first."""
@@ -127,12 +132,34 @@ class ContinuousAudit:
     async def _sweep(self, turn: Turn) -> None:
         page = await self._readers.stamped_page(turn.stage, turn.reached)
         unknown = page.stamps.keys() - await self._readers.known(page.stamps.keys())
-        forgotten = unknown.intersection(page.ours)
-        for name in sorted(unknown):
-            told, what = (log.warning, "forgotten") if name in forgotten else (log.debug, "foreign")
+        drifts = [
+            _of_a_stamp(turn.stage, name, page.stamps[name], ours=name in page.ours)
+            for name in sorted(unknown)
+        ]
+        for drift in drifts:
+            told, what = (log.warning, "forgotten") if drift.is_ours else (log.debug, "foreign")
+            name = drift.schedule_id
             told(f"audit.{what}_stamp", schedule_id=name, store=turn.stage.value, stamp=page.stamps[name])
-        if unknown:
-            counted = {DriftKind.FORGOTTEN: len(forgotten), DriftKind.FOREIGN: len(unknown - forgotten)}
-            await self._store.add({kind.value: count for kind, count in counted.items() if count})
+        if drifts:
+            counted = Counter(drift.kind.value for drift in drifts)
+            await self._store.add(counted, drifts=[_written(drift) for drift in drifts])
         if await self._store.go_on(turn, page.following):
             log.debug("audit.round_over")
+
+
+def _of_a_stamp(stage: Stage, name: str, stamp: str, *, ours: bool) -> Drift:
+    """What a stamp under a name without a lane is: this outbox's own, forgotten, or somebody else's."""
+    kind, fix = (DriftKind.FORGOTTEN, Fix.RECLAIM) if ours else (DriftKind.FOREIGN, Fix.NONE)
+    return Drift(
+        name, kind, f"in {_IN_WORDS[stage]}, with the stamp {stamp}, which the ledger doesn't know", fix
+    )
+
+
+def _written(drift: Drift) -> dict[str, str]:
+    """A drift as the ledger keeps it."""
+    return {
+        "schedule_id": drift.schedule_id,
+        "kind": drift.kind.value,
+        "detail": drift.detail,
+        "fix": drift.fix.value,
+    }

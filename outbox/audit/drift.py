@@ -53,8 +53,19 @@ class Fix(StrEnum):
 
 
 _REPAIRED = frozenset({Fix.REPAIR, Fix.CLEAN_UP})
+_BY_ACTION = dict.fromkeys(_REPAIRED, "repair") | {Fix.ADOPT: "adopt"}
 _TAKEN_IN_AGAIN = frozenset({Fix.RECLAIM, Fix.RECLAIM_BY_NAME})
 _NO_FAILURES = frozenset({DriftKind.FINISHED, DriftKind.LEGACY, DriftKind.FOREIGN})
+
+
+def mended_by(fix: str) -> str | None:
+    """What a person asks for to have it: ``repair`` or ``adopt``; None: neither does it."""
+    return _BY_ACTION.get(Fix(fix)) if fix in set(Fix) else None
+
+
+def is_ours(kind: str) -> bool:
+    """Whether a drift of that kind is a failure of ours, rather than its natural end or somebody else's."""
+    return kind not in _NO_FAILURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,7 @@ class Drift:
     @property
     def is_ours(self) -> bool:
         """Whether it is a failure of ours, rather than its natural end or something of somebody else's."""
-        return self.kind not in _NO_FAILURES
+        return is_ours(self.kind)
 
     @property
     def is_repaired(self) -> bool:

@@ -1,6 +1,6 @@
 """The continuous audit's side of Postgres: what the next turn is, and what was found."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 _TAKE = text("SELECT * FROM outbox.audit_take(:rate, :most)")
-_ADD = text("SELECT * FROM outbox.audit_add(CAST(:counted AS jsonb), :live)")
+_ADD = text("SELECT * FROM outbox.audit_add(CAST(:counted AS jsonb), :live, :judged, CAST(:drifts AS jsonb))")
 _REPAIR = text("SELECT outbox.request_repair(:schedule)")
 _PASS = text("SELECT outbox.audit_pass(:stage, :reached, :following)")
 
@@ -54,13 +54,31 @@ class ContinuousAuditStore:
             row = (await connection.execute(_TAKE, {"rate": rate, "most": most})).one_or_none()
         return None if row is None else Turn(Stage(row.stage), row.reached, tuple(row.names))
 
-    async def add(self, counted: Mapping[str, int], *, live: int = 0) -> dict[str, Any]:
+    async def add(
+        self,
+        counted: Mapping[str, int],
+        *,
+        live: int = 0,
+        judged: Collection[str] = (),
+        drifts: Sequence[Mapping[str, str]] = (),
+    ) -> dict[str, Any]:
         """Add to what the round has found, by kind, among so many live lanes more.
+
+        Args:
+            counted: how many drifts of each kind.
+            live: so many lanes of these live.
+            judged: schedules of which all is known now that there is to know.
+            drifts: each with its ``schedule_id``, ``kind``, ``detail`` and ``fix``.
 
         Returns:
             The round so far (``found``, ``live``), and the last one (``last_found``, ``last_live``).
         """
-        asked = {"counted": orjson.dumps(dict(counted)).decode(), "live": live}
+        asked = {
+            "counted": orjson.dumps(dict(counted)).decode(),
+            "live": live,
+            "judged": list(judged),
+            "drifts": orjson.dumps(list(drifts)).decode(),
+        }
         async with self._engine.connect() as connection:
             return dict((await connection.execute(_ADD, asked)).mappings().one())
 

@@ -173,7 +173,7 @@ async def test_what_a_worker_puts_before_our_names_is_looked_at_by_nothing_of_ou
         "outbox.recall('[]')",
         "outbox.dispatched('[]')",
         "outbox.audit_take(1, 1)",
-        "outbox.audit_add('{}', 1)",
+        "outbox.audit_add('{}', 1, '{}', '[]')",
         "outbox.audit_pass('spicedb', '', 'x')",
         "outbox.audited_lanes('{a}')",
         "outbox.lane_of('{}')",

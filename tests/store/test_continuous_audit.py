@@ -104,6 +104,47 @@ async def test_what_is_found_adds_up_and_is_kept_with_the_round(
     assert row == {"found": {}, "last_found": {"foreign": 3, "missing_tuple": 1}}
 
 
+def drift(name: str, kind: str = "missing_tuple", detail: str = "x") -> dict[str, str]:
+    return {"schedule_id": name, "kind": kind, "detail": detail, "fix": "mend it"}
+
+
+async def listed(query: Query) -> list[tuple[str, str, str]]:
+    rows = await query("SELECT schedule_id, kind, detail FROM outbox.drifts ORDER BY 1, 2")
+    return [(row["schedule_id"], row["kind"], row["detail"]) for row in rows]
+
+
+async def test_what_is_found_of_a_schedule_is_listed_until_it_is_judged_again(
+    rounds: ContinuousAuditStore, query: Query
+) -> None:
+    await rounds.add({}, judged=["a--b", "a--c"], drifts=[drift("a--b"), drift("a--c", "foreign")])
+    await rounds.add({}, judged=["a--b"], drifts=[drift("a--b", "foreign"), drift("a--b", "foreign", "y")])
+    assert await listed(query) == [("a--b", "foreign", "x; y"), ("a--c", "foreign", "x")]
+    await rounds.add({}, judged=["a--b"])
+    assert await listed(query) == [("a--c", "foreign", "x")]
+
+
+async def test_what_a_whole_round_has_not_found_again_is_forgotten(
+    rounds: ContinuousAuditStore, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue()
+    await rounds.add({}, drifts=[drift("before--it")])
+    while await rounds.take(RATE, most=1) is None:
+        await a_second_passes(query)
+    await rounds.add({}, drifts=[drift("in--it")])
+    await whole_round(rounds, query)
+    assert await listed(query) == [("in--it", "missing_tuple", "x")]
+
+
+async def test_of_each_kind_a_round_lists_the_first_thousand(
+    rounds: ContinuousAuditStore, query: Query
+) -> None:
+    await rounds.add({"foreign": 999})
+    await rounds.add({"foreign": 1}, drifts=[drift("the--last", "foreign")])
+    await rounds.add({"foreign": 1}, drifts=[drift("one--more", "foreign")])
+    await rounds.add({"missing_tuple": 1}, drifts=[drift("another--kind")])
+    assert [name for name, *_ in await listed(query)] == ["another--kind", "the--last"]
+
+
 async def test_of_two_that_read_one_page_one_goes_on(rounds: ContinuousAuditStore, query: Query) -> None:
     turn = None
     while turn is None or turn.stage is Stage.LANES:
