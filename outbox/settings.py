@@ -3,7 +3,7 @@
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import Field, SecretStr, model_validator
@@ -338,3 +338,25 @@ class Settings(BaseSettings):
         """The steps per second of each store that has a limit."""
         rates = {Consumer.AUTHZ: self.authz_rate_per_second, Consumer.TEMPORAL: self.temporal_rate_per_second}
         return {name: rate for name, rate in rates.items() if rate is not None}
+
+
+def listed(settings: Settings) -> list[dict[str, Any]]:
+    """Each setting with its value, default and meaning; secrets are masked."""
+    return [
+        {
+            "name": f"OUTBOX_{name.upper()}",
+            "value": _shown(getattr(settings, name)),
+            "default": _shown(field.default),
+            "set": name in settings.model_fields_set,
+            "meaning": field.description,
+        }
+        for name, field in type(settings).model_fields.items()
+    ]
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return "********"
+    return value if isinstance(value, bool | int | float) else str(value)

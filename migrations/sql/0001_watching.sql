@@ -48,6 +48,10 @@ BEGIN
         ('outbox.breaker_age', now_s - extract(epoch FROM o.since)::float8)) AS b (metric, value)
      WHERE b.value IS NOT NULL
     UNION ALL
+    SELECT 'outbox.workers', ARRAY[s.serves],
+           (SELECT count(*) FROM outbox.seen_workers w WHERE w.present AND s.serves = ANY (w.serves))::float8
+      FROM unnest(ARRAY['authz', 'temporal', 'both', 'relay']) AS s (serves)
+    UNION ALL
     SELECT 'outbox.budget_left', ARRAY[b.consumer], b.tokens FROM outbox.budgets b
     UNION ALL
     SELECT 'outbox.drift', ARRAY[f.key], f.value::float8

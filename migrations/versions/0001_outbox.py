@@ -35,6 +35,7 @@ PARTS = (
     "retention",
     "auditing",
     "continuous_audit",
+    "presence",
     "watching",
 )
 

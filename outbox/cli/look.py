@@ -1,5 +1,6 @@
 """Commands that look: intents, show, status."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -174,6 +175,7 @@ def _print_status(depths: dict[str, Any]) -> None:
         out.print(Text.assemble(("halted: ", "yellow"), cell(ledger.Halt(**halt).told)))
     for kind, count in depths["ended_last_minute"].items():
         out.print(f"in the last minute: {count} {kind}")
+    _print_workers(depths["workers"])
     _print_audit(depths["audit"])
     if "kafka" in depths:
         _print_group(depths["kafka"])
@@ -181,6 +183,17 @@ def _print_status(depths: dict[str, Any]) -> None:
         what = cell(f"{breaker['consumer']} {breaker['error_code']}", "red")
         since = f" since {_time(breaker['since'])}: "
         out.print(Text.assemble(what, since, cell(breaker["error_message"])))
+
+
+def _print_workers(workers: list[dict[str, Any]]) -> None:
+    """How many there are by what they serve, and each that is not seen any more."""
+    serving = Counter(name for one in workers if one["present"] for name in one["serves"])
+    told = ", ".join(f"{count} {name}" for name, count in sorted(serving.items()))
+    out.print(f"workers      {sum(one['present'] for one in workers)}{f' (serve {told})' if told else ''}")
+    for one in workers:
+        if not one["present"]:
+            gone = f"process {one['pid']} on {one['host']} was last seen {_time(one['seen_at'])}"
+            out.print(Text.assemble(("gone: ", "yellow"), cell(gone)))
 
 
 def _print_audit(audit: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ async def serve_worker(settings: Settings, only: Consumer | None, *, until_idle:
             compose.telemetry.watching(settings) as watch,
             compose.worker.open_worker(settings, only=only, until_idle=until_idle, watch=watch) as worker,
             compose.telemetry.serving(watch, worker.pulses, settings),
+            compose.presence.present(settings, {only} if only else set(settings.room)),
             audits,
             replays,
         ):
@@ -53,6 +54,7 @@ async def serve_relay(settings: Settings) -> dict[str, int]:
             compose.kafka.open_relay(settings, watch=watch) as relaying,
             compose.kafka.open_publisher(settings) as publisher,
             compose.telemetry.serving(watch, {"loop": relaying.pulse}, settings),
+            compose.presence.present(settings, {compose.presence.RELAY}),
         ):
             compose.telemetry.show_relay(watch, relaying)
             compose.telemetry.show_publisher(watch, publisher)

@@ -1,6 +1,5 @@
 """Commands that set things up and check the set-up: migrate, authz-schema, settings, doctor."""
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -65,17 +64,9 @@ def migrate(
 @command
 def settings(*, as_json: Json = False) -> None:
     """Print each setting with its value, default and meaning; secrets are masked."""
-    configured = load_settings()
-    rows = [
-        {
-            "name": f"OUTBOX_{name.upper()}",
-            "value": _shown(getattr(configured, name)),
-            "default": _shown(field.default),
-            "set": name in configured.model_fields_set,
-            "meaning": field.description,
-        }
-        for name, field in type(configured).model_fields.items()
-    ]
+    from outbox.settings import listed  # noqa: PLC0415 - help and completion show none
+
+    rows = listed(load_settings())
     if as_json:
         for row in rows:
             print_json(row)
@@ -83,41 +74,14 @@ def settings(*, as_json: Json = False) -> None:
     tables.show(out, _SETTINGS, [[str(row[column.heading]) for column in _SETTINGS] for row in rows])
 
 
-def _shown(value: Any) -> Any:
-    from pydantic import SecretStr  # noqa: PLC0415 - help and completion show none
-
-    if value is None:
-        return ""
-    if isinstance(value, SecretStr):
-        return "********"
-    return value if isinstance(value, bool | int | float) else str(value)
-
-
 @command
 async def doctor(*, as_json: Json = False) -> None:
     """Check each component: reachable, migrated, schema right; name the fix of what isn't."""
-    configured = load_settings()
-    reports = await asyncio.gather(
-        compose.checks.check_postgres(configured),
-        compose.checks.check_spicedb(configured),
-        compose.checks.check_temporal(configured),
-        compose.checks.check_kafka(configured),
-        compose.checks.check_audit(configured),
-        compose.checks.check_halts(configured),
-    )
-    findings = [finding for report in reports for finding in report]
+    findings = await compose.doctor.examine(load_settings())
     for finding in findings:
         ok = finding.problem is None
         if as_json:
-            print_json(
-                {
-                    "component": finding.component,
-                    "check": finding.what,
-                    "ok": ok,
-                    "problem": finding.problem,
-                    "fix": finding.fix,
-                }
-            )
+            print_json(compose.doctor.shown(finding))
         elif ok:
             out.print(Text.assemble(("ok", "green"), f"    {finding.component}: {finding.what}"))
         else:

@@ -30,9 +30,13 @@ GRANT EXECUTE ON FUNCTION outbox.standing(text, text), outbox.pending(boolean) T
 GRANT EXECUTE ON FUNCTION outbox.gauges(integer) TO outbox_worker, outbox_operator;
 -- They audit by themselves, and may ask for repairs.
 GRANT EXECUTE ON FUNCTION
-    outbox.audit_take(double precision, integer), outbox.audit_add(jsonb, bigint),
+    outbox.audit_take(double precision, integer), outbox.audit_add(jsonb, bigint, text[], jsonb),
     outbox.audit_pass(text, text, text), outbox.audited_lanes(text[]), outbox.lane_of(uuid[]),
     outbox.request_repair(text, boolean)
+    TO outbox_worker;
+-- They say that they are there.
+GRANT EXECUTE ON FUNCTION
+    outbox.check_in(uuid, text, integer, text, text, text[], double precision), outbox.check_out(uuid)
     TO outbox_worker;
 -- They carry on replays in waves that operators have started.
 GRANT EXECUTE ON FUNCTION outbox.carry_on_replays() TO outbox_worker;

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from outbox.flow.table import Status
 from outbox.store.blockers import Blocker, blocker
 from outbox.store.halts import Halt, halts
+from outbox.store.presence import seen
 from outbox.store.sessions import oldest_holder
 
 Row = dict[str, Any]
@@ -201,6 +202,7 @@ class ReadStore:
             halted = await halts(connection)
             holder = await oldest_holder(connection)
             blocked_by = await blocker(connection)
+            workers = await seen(connection)
         return {
             **_depths(counts),
             "oldest_head_age_seconds": oldest[0]["age"] if oldest else None,
@@ -209,6 +211,7 @@ class ReadStore:
             "ended_last_minute": {row["type"]: row["count"] for row in rates},
             "breakers": breakers,
             "halts": [asdict(one) for one in halted],
+            "workers": workers,
             "audit": audit,
             "oldest_transaction": None if holder is None else asdict(holder),
             "blocked_by": None if blocked_by is None else asdict(blocked_by),

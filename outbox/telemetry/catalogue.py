@@ -234,6 +234,14 @@ BUDGET_LEFT = Metric(
     "What the last claim left of a store's rate (`OUTBOX_TEMPORAL_RATE_PER_SECOND` or that of SpiceDB).",
     ("consumer",),
 )
+WORKERS = Metric(
+    "outbox.workers",
+    Kind.GAUGE,
+    "{process}",
+    "Processes that were seen in the last half minute, by what they serve: the steps of SpiceDB (authz), of "
+    "Temporal, of both (repairs); relay: they send steps to Kafka.",
+    ("serves",),
+)
 LEASES_EXPIRED = Metric(
     "outbox.leases.expired",
     Kind.COUNTER,
@@ -283,6 +291,7 @@ OF_THE_OUTBOX = (
     BREAKER_OPEN,
     BREAKER_AGE,
     BUDGET_LEFT,
+    WORKERS,
     LEASES_EXPIRED,
     DRIFT,
     AUDIT_AGE,

@@ -167,6 +167,7 @@ def test_what_stands_behind_a_head_is_counted(cli: Cli, agent: str, database: st
 
 def test_status_shows_depths_and_the_oldest_head(cli: Cli, settled: str) -> None:
     idle = cli("status", "--json").json
+    assert idle["workers"] == [], "those that ran have ended in order"
     assert (idle["pending"], idle["oldest_head_age_seconds"]) == (0, None)
     assert idle["ended_last_minute"] == {
         "schedule.created": 1,

@@ -36,11 +36,13 @@ TABLES = (
     "breakers",
     "limits",
     "audit",
+    "drifts",
     "halts",
     "operations",
     "failures",
     "replays",
     "replay_items",
+    "workers",
     "alembic_version",
 )
 
@@ -84,12 +86,14 @@ def test_a_worker_may_only_claim_and_settle(role: psycopg.Connection) -> None:
     allowed(role, "SELECT outbox.standing('x', 'y')")
     allowed(role, "SELECT * FROM outbox.alembic_version")
     allowed(role, "SELECT * FROM outbox.audit_take(1, 1)")
-    allowed(role, "SELECT * FROM outbox.audit_add('{}', 1)")
+    allowed(role, "SELECT * FROM outbox.audit_add('{}', 1, '{}', '[]')")
     allowed(role, "SELECT outbox.audit_pass('spicedb', '', 'x')")
     allowed(role, "SELECT * FROM outbox.audited_lanes('{a--b}')")
     allowed(role, "SELECT * FROM outbox.lane_of('{}')")
     allowed(role, "SELECT outbox.request_repair('a--b', false)")
     allowed(role, "SELECT outbox.take_turn_to_publish()")
+    allowed(role, "SELECT outbox.check_in(gen_random_uuid(), 'h', 1, '1', 'direct', '{authz}', 0)")
+    allowed(role, "SELECT outbox.check_out(gen_random_uuid())")
     for table in TABLES:
         refused(role, f"DELETE FROM outbox.{table}")
         if table != "alembic_version":
