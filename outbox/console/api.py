@@ -8,17 +8,25 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from outbox.console.asked import (
+    AuditQuery,
+    Because,
     DiscardChange,
+    HaltChange,
+    HoldChange,
     IntentsQuery,
+    ItemsQuery,
     OperationsQuery,
     PageQuery,
+    PlanChange,
     ReplayChange,
+    ReplaysQuery,
     ScheduleQuery,
     SchedulesChange,
 )
-from outbox.console.context import Console, NotFound, group_of, intent_id_of, schedule_id_of
+from outbox.console.context import Console, group_of, intent_id_of, replay_of, schedule_id_of
 from outbox.console.forms import body_of
 from outbox.console.openapi import Operation, document
+from outbox.console.refusals import NotFound
 
 PREFIX = "/api/v1"
 
@@ -78,10 +86,71 @@ async def failure_group(request: Request) -> Json:
     return Json(found)
 
 
+async def audit(request: Request) -> Json:
+    """What the continuous audit has found: its rounds, how much of each kind, and some of it."""
+    reads = Console.of(request).reads
+    return Json(await reads.audit(AuditQuery.of(request.query_params)))
+
+
 async def operations(request: Request) -> Json:
     """What operators did, the newest first."""
     reads = Console.of(request).reads
     return Json(await reads.operations(OperationsQuery.of(request.query_params)))
+
+
+async def doctor(request: Request) -> Json:
+    """How each component is, with the fix of what is wrong; looked at every few seconds at most."""
+    return Json({"components": await Console.of(request).health.components()})
+
+
+async def settings(request: Request) -> Json:
+    """The settings of this console with their meanings; secrets are masked."""
+    return Json({"settings": Console.of(request).health.settings()})
+
+
+async def replays(request: Request) -> Json:
+    """Replays in waves, the newest first."""
+    reads = Console.of(request).reads
+    return Json(await reads.replays(ReplaysQuery.of(request.query_params)))
+
+
+async def replay_in_waves(request: Request) -> Json:
+    """One replay in waves: what is planned or came of how many and why, and how each wave came out."""
+    wanted = replay_of(request)
+    found = await Console.of(request).reads.replay(wanted)
+    if found is None:
+        raise NotFound(f"there is no replay {wanted}")
+    return Json(found)
+
+
+async def replay_items(request: Request) -> Json:
+    """What is planned of each intent of a replay in waves, or came of it, in order."""
+    query = ItemsQuery.of(request.query_params)
+    return Json(await Console.of(request).reads.replay_items(replay_of(request), query))
+
+
+async def plan_replay(request: Request) -> Json:
+    """Plan a replay in waves, of a whole group or of some intents; nothing is replayed before its start."""
+    console = Console.to_act(request)
+    change = PlanChange.model_validate_json(await body_of(request))
+    planned = await console.actions.waves.plan(change, console.visitor)
+    if planned is None:
+        raise NotFound(f"there is no group {change.group}: has all of it been dealt with?")
+    return Json(planned)
+
+
+async def start_replay(request: Request) -> Json:
+    """Have workers carry out what is planned."""
+    console = Console.to_act(request)
+    change = Because.model_validate_json(await body_of(request))
+    return Json(await console.actions.waves.start(replay_of(request), change, console.visitor))
+
+
+async def abort_replay(request: Request) -> Json:
+    """End what is planned or running; what was replayed goes on."""
+    console = Console.to_act(request)
+    change = Because.model_validate_json(await body_of(request))
+    return Json(await console.actions.waves.abort(replay_of(request), change, console.visitor))
 
 
 async def replay(request: Request) -> Json:
@@ -112,6 +181,20 @@ async def adopt(request: Request) -> Json:
     return Json({"answers": await console.actions.adopt(change, console.visitor)})
 
 
+async def hold(request: Request) -> Json:
+    """Halt a store or a schedule: no step of it is begun until it is released."""
+    console = Console.to_act(request)
+    change = HoldChange.model_validate_json(await body_of(request))
+    return Json({"answers": await console.actions.halting.hold(change, console.visitor)})
+
+
+async def release(request: Request) -> Json:
+    """Let a store or a schedule go on that is halted."""
+    console = Console.to_act(request)
+    change = HaltChange.model_validate_json(await body_of(request))
+    return Json({"answers": await console.actions.halting.release(change, console.visitor)})
+
+
 async def openapi(request: Request) -> Json:
     """This document."""
     Console.of(request)
@@ -125,11 +208,22 @@ OPERATIONS = (
     Operation("GET", "/schedules/{schedule_id:path}", schedule, query=ScheduleQuery),
     Operation("GET", "/failures", failures),
     Operation("GET", "/failures/{group}", failure_group, query=PageQuery),
+    Operation("GET", "/audit", audit, query=AuditQuery),
     Operation("GET", "/operations", operations, query=OperationsQuery),
+    Operation("GET", "/replays", replays, query=ReplaysQuery),
+    Operation("POST", "/replays", plan_replay, body=PlanChange),
+    Operation("GET", "/replays/{replay}", replay_in_waves),
+    Operation("GET", "/replays/{replay}/items", replay_items, query=ItemsQuery),
+    Operation("POST", "/replays/{replay}/start", start_replay, body=Because),
+    Operation("POST", "/replays/{replay}/abort", abort_replay, body=Because),
+    Operation("GET", "/doctor", doctor),
+    Operation("GET", "/settings", settings),
     Operation("POST", "/replay", replay, body=ReplayChange),
     Operation("POST", "/discard", discard, body=DiscardChange),
     Operation("POST", "/repair", repair, body=SchedulesChange),
     Operation("POST", "/adopt", adopt, body=SchedulesChange),
+    Operation("POST", "/hold", hold, body=HoldChange),
+    Operation("POST", "/release", release, body=HaltChange),
     Operation("GET", "/openapi.json", openapi),
 )
 

@@ -15,22 +15,33 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from outbox.console import acting, api, live, pages
+from outbox.console import acting, api, live, pages, probes, replaying
 from outbox.console.access import Access, is_forged
 from outbox.console.actions import Actions
-from outbox.console.context import NobodyKnown, NotAllowed, NotFound
 from outbox.console.headers import SecurityHeaders
+from outbox.console.health import Health
 from outbox.console.live import Watch
 from outbox.console.reads import Reads
+from outbox.console.refusals import NobodyKnown, NotAllowed, NotFound, StandsOtherwise
 from outbox.console.rendering import page
 from outbox.errors import StoreUnusable
 from outbox.settings import Settings
 from outbox.store.engine import why
+from outbox.telemetry.http import Process
 
 log = structlog.get_logger()
 
 
-def make_app(settings: Settings, reads: Reads, following: Reads, actions: Actions, watch: Watch) -> ASGIApp:
+def make_app(
+    settings: Settings,
+    *,
+    reads: Reads,
+    following: Reads,
+    actions: Actions,
+    health: Health,
+    watch: Watch,
+    process: Process,
+) -> ASGIApp:
     """The console over these reads.
 
     Args:
@@ -38,14 +49,18 @@ def make_app(settings: Settings, reads: Reads, following: Reads, actions: Action
         reads: of the outbox that it shows.
         following: the same, for pages that follow what happens.
         actions: what operators may do.
-        watch: tells them when something has.
+        health: how the components are.
+        watch: tells pages when something has happened.
+        process: what probes and whoever collects metrics ask of it.
     """
     app = Starlette(
         routes=[
             *api.routes(),
             Mount("/static", StaticFiles(packages=[("outbox.console", "static")])),
             *acting.routes(),
+            *replaying.routes(),
             *live.routes(),
+            *probes.routes(),
             *pages.routes(),
         ],
         middleware=[Middleware(_NoForgery)],
@@ -54,6 +69,7 @@ def make_app(settings: Settings, reads: Reads, following: Reads, actions: Action
             NobodyKnown: _nobody,
             NotAllowed: _not_allowed,
             NotFound: _not_found,
+            StandsOtherwise: _stands_otherwise,
             ValidationError: _bad,
             DBAPIError: _away,
             StoreUnusable: _unusable,
@@ -65,7 +81,9 @@ def make_app(settings: Settings, reads: Reads, following: Reads, actions: Action
     app.state.reads = reads
     app.state.following = following
     app.state.actions = actions
+    app.state.health = health
     app.state.watch = watch
+    app.state.process = process
     # Around it all: an answer to what failed is marked, too.
     return SecurityHeaders(app)
 
@@ -102,6 +120,10 @@ def _not_allowed(request: Request, error: Any) -> Response:
 
 def _not_found(request: Request, error: Any) -> Response:
     return _answer(request, 404, "not_found", str(error))
+
+
+def _stands_otherwise(request: Request, error: Any) -> Response:
+    return _answer(request, 409, "conflict", str(error))
 
 
 def _bad(request: Request, error: Any) -> Response:

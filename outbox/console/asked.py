@@ -4,16 +4,19 @@ from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.datastructures import QueryParams
 
+from outbox.audit.drift import DriftKind
 from outbox.errors import ErrorCode
 from outbox.flow.table import Kind, Status
 from outbox.store.browse import Wanted
-from outbox.when import moment
+from outbox.store.replays import TOLERATED, WAVES
+from outbox.when import moment, moment_ahead
 
 MOST = 500
 SCHEDULE_ID = r"[a-zA-Z0-9/_|\-=+]{1,1024}"
+Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Limit = Annotated[int, Field(ge=1, le=MOST)]
 
 
@@ -87,6 +90,40 @@ class PageQuery(Query):
     limit: Limit = Field(50, description="At most so many.")
 
 
+class AuditQuery(Query):
+    """Which of what the audit has found."""
+
+    kind: DriftKind | None = Field(None, description="Of this kind.")
+    cursor: str | None = Field(
+        None, pattern=f"^{SCHEDULE_ID}:[a-z_]+$", description="What the page before named as `next`."
+    )
+    limit: Limit = Field(50, description="At most so many.")
+
+    @property
+    def after(self) -> tuple[str, str] | None:
+        """The same, as what was read last: a schedule id and a kind."""
+        if self.cursor is None:
+            return None
+        schedule_id, _, kind = self.cursor.rpartition(":")
+        return schedule_id, kind
+
+
+class ReplaysQuery(Query):
+    """Which replays in waves."""
+
+    cursor: Number | None = Field(None, description="What the page before named as `next`.")
+    limit: Limit = Field(20, description="At most so many.")
+
+
+class ItemsQuery(Query):
+    """Which intents of a replay."""
+
+    cursor: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None, description="What the page before named as `next`."
+    )
+    limit: Limit = Field(50, description="At most so many.")
+
+
 class OperationsQuery(Query):
     """Which operations."""
 
@@ -96,7 +133,7 @@ class OperationsQuery(Query):
     since: str | None = Field(
         None, max_length=40, description="Done since: 15m, 2h, 7d, or an ISO 8601 time."
     )
-    cursor: int | None = Field(None, ge=0, le=2**63 - 1, description="What the page before named as `next`.")
+    cursor: Number | None = Field(None, description="What the page before named as `next`.")
     limit: Limit = Field(50, description="At most so many.")
 
     @field_validator("target")
@@ -117,18 +154,23 @@ class OperationsQuery(Query):
         return moment("since", self.since) if self.since else None
 
 
-class Change(BaseModel):
-    """What is to be done, or (``dry_run``) only told of."""
+class Because(BaseModel):
+    """Why something is to be done."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dry_run: bool = Field(description="Only tell what would happen to each.")
     reason: str | None = Field(None, max_length=500, description="Why; written down with what is done.")
 
     @field_validator("reason")
     @classmethod
     def _can_be_stored(cls, value: str | None) -> str | None:
         return _storable(value)
+
+
+class Change(Because):
+    """What is to be done, or (``dry_run``) only told of."""
+
+    dry_run: bool = Field(description="Only tell what would happen to each.")
 
 
 class IntentsChange(Change):
@@ -160,6 +202,62 @@ class SchedulesChange(Change):
         min_length=1, max_length=MOST, description="Each by its id."
     )
     seen: dict[str, str] = Field(default_factory=dict, description="As with intents.")
+
+
+class PlanChange(Because):
+    """A replay in waves to be planned: of a whole group, or of some intents."""
+
+    group: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_]+$", max_length=64, description="All of this group of failures."
+    )
+    intents: tuple[UUID, ...] = Field((), max_length=MOST, description="Or these, each by its id.")
+    force: bool = Field(default=False, description="Also those that a later intent has overtaken.")
+    tolerate: float = Field(
+        TOLERATED, ge=0, le=1, description="It stops where more than this share of a wave fails again."
+    )
+    waves: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        WAVES, min_length=1, max_length=MOST, description="How many each replays; the last again and again."
+    )
+
+    @model_validator(mode="after")
+    def _is_of_something(self) -> Self:
+        if (self.group is None) == (not self.intents):
+            raise ValueError("name a group, or intents")
+        return self
+
+
+class HaltChange(Change):
+    """Of a store or a schedule that is halted, or is to be."""
+
+    what: str = Field(
+        pattern=f"^{SCHEDULE_ID}$", description="A store (`authz`, `temporal`), or a schedule by its id."
+    )
+    seen: str | None = Field(
+        None, max_length=500, description="What the dry run answered as `seen`: another halt by now is left."
+    )
+
+
+class HoldChange(HaltChange):
+    """To be halted; the reason is shown to everybody who asks why it waits."""
+
+    reason: str = Field(pattern=r"\S", max_length=500, description="Why.")
+    until: str | None = Field(
+        None,
+        max_length=40,
+        description="End it by itself: in 30m, 2h, 1d, or at an ISO 8601 time; none: when it is released.",
+    )
+
+    @field_validator("until")
+    @classmethod
+    def _is_to_come(cls, value: str | None) -> str | None:
+        if value is not None:
+            moment_ahead("it is", value)
+        return value
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The same as a moment."""
+        return moment_ahead("until", self.until) if self.until else None
 
 
 def _storable(value: str | None) -> str | None:

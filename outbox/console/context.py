@@ -10,20 +10,9 @@ from starlette.requests import Request
 from outbox.console.access import Visitor
 from outbox.console.actions import Actions
 from outbox.console.asked import SCHEDULE_ID
+from outbox.console.health import Health
 from outbox.console.reads import Reads
-from outbox.errors import OutboxError
-
-
-class NotFound(OutboxError):  # noqa: N818 - named for the answer
-    """There is no such thing."""
-
-
-class NotAllowed(OutboxError):  # noqa: N818 - named for the answer
-    """The visitor may read, but not do this."""
-
-
-class NobodyKnown(OutboxError):  # noqa: N818 - named for the answer
-    """Whoever asks has shown nothing that says who it is."""
+from outbox.console.refusals import NobodyKnown, NotAllowed, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +27,7 @@ class Console:
     reads: Reads
     shows_payloads: bool
     actions: Actions
+    health: Health
 
     @classmethod
     def of(cls, request: Request) -> Self:
@@ -52,7 +42,8 @@ class Console:
             raise NobodyKnown("show a token or log in")
         follows = request.headers.get("x-follows") == "1"
         reads = state.following if follows else state.reads
-        return cls(visitor, reads, state.settings.console_payloads and visitor.may_act, state.actions)
+        shows_payloads = state.settings.console_payloads and visitor.may_act
+        return cls(visitor, reads, shows_payloads, state.actions, state.health)
 
     @classmethod
     def to_act(cls, request: Request) -> Self:
@@ -91,6 +82,18 @@ def schedule_id_of(request: Request) -> str:
     if re.fullmatch(SCHEDULE_ID, named) is None:
         raise NotFound(f"{named} is no schedule's id")
     return named
+
+
+def replay_of(request: Request) -> int:
+    """The replay in waves that a path names.
+
+    Raises:
+        NotFound: it is no number of one.
+    """
+    named: str = request.path_params["replay"]
+    if re.fullmatch(r"\d{1,18}", named, re.ASCII) is None:
+        raise NotFound(f"{named} is no replay's number")
+    return int(named)
 
 
 def group_of(request: Request) -> str:

@@ -16,6 +16,7 @@ _REFUSALS = {
     "401": "Nobody known: show a token",
     "403": "The visitor may not do this",
     "404": "There is no such thing",
+    "409": "It stands otherwise by now",
     "413": "Too much was sent",
     "422": "A parameter is wrong; the message names it",
     "503": "Postgres, or a store, can't be read",

@@ -8,9 +8,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from outbox.console.access import COOKIE, SESSION_SECONDS
-from outbox.console.asked import IntentsQuery, OperationsQuery, PageQuery, ScheduleQuery
-from outbox.console.context import Console, NotFound, group_of, intent_id_of, schedule_id_of
+from outbox.console.asked import AuditQuery, IntentsQuery, OperationsQuery, PageQuery, ScheduleQuery
+from outbox.console.context import Console, group_of, intent_id_of, schedule_id_of
 from outbox.console.forms import form_of
+from outbox.console.refusals import NotFound
 from outbox.console.rendering import page
 from outbox.errors import ErrorCode
 from outbox.flow.table import Kind, Status
@@ -40,7 +41,9 @@ def routes() -> list[BaseRoute]:
         Route("/schedules/{schedule_id:path}", schedule),
         Route("/failures", failures),
         Route("/failures/{group}", failure_group),
+        Route("/audit", audit),
         Route("/operations", operations),
+        Route("/health", health),
         Route("/find", find),
         Route("/login", login, methods=["GET", "POST"]),
         Route("/logout", logout, methods=["POST"]),
@@ -111,12 +114,33 @@ async def failure_group(request: Request) -> Response:
     return page(request, "failure_group.html", visitor=console.visitor, found=found, about=about, asked=query)
 
 
+async def audit(request: Request) -> Response:
+    """What differs between the stores."""
+    console = Console.of(request)
+    query = AuditQuery.of(request.query_params)
+    found = await console.reads.audit(query)
+    return page(request, "audit.html", visitor=console.visitor, found=found, asked=query)
+
+
 async def operations(request: Request) -> Response:
     """What operators did."""
     console = Console.of(request)
     query = OperationsQuery.of(request.query_params)
     found = await console.reads.operations(query)
     return page(request, "operations.html", visitor=console.visitor, found=found, asked=query)
+
+
+async def health(request: Request) -> Response:
+    """How the components are, and what is set."""
+    console = Console.of(request)
+    components = await console.health.components()
+    return page(
+        request,
+        "health.html",
+        visitor=console.visitor,
+        components=components,
+        settings=console.health.settings(),
+    )
 
 
 async def find(request: Request) -> Response:

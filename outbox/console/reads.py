@@ -7,14 +7,25 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from outbox.audit.brake import Rounds
+from outbox.audit.drift import is_ours, mended_by
 from outbox.compose.audit import AllThree
 from outbox.compose.side_by_side import side_by_side
-from outbox.console.asked import IntentsQuery, OperationsQuery, PageQuery
+from outbox.console.asked import (
+    AuditQuery,
+    IntentsQuery,
+    ItemsQuery,
+    OperationsQuery,
+    PageQuery,
+    ReplaysQuery,
+)
 from outbox.console.shared import Shared
 from outbox.flow.table import Status
 from outbox.store.browse import BrowseStore
+from outbox.store.drifts import DriftStore
 from outbox.store.failures import FailureStore
 from outbox.store.reads import ReadStore
+from outbox.store.replays import ReplayReads
 from outbox.store.shapes import intent_json, timeline
 from outbox.store.why import waits_because
 
@@ -31,12 +42,16 @@ class Reads:
         self._ledger = ReadStore(engine)
         self._browse = BrowseStore(engine)
         self._failures = FailureStore(engine)
+        self._drifts = DriftStore(engine)
+        self._replays = ReplayReads(engine)
         self._stores = stores
 
     async def pulse(self) -> Shown:
         """What changes when something happens, and not by time alone."""
         depths = await self._ledger.depths()
-        return {name: value for name, value in depths.items() if name not in _BY_TIME_ALONE}
+        still = {name: value for name, value in depths.items() if name not in _BY_TIME_ALONE}
+        there = [one["id"] for one in depths["workers"] if one["present"]]
+        return still | {"workers": there, "replays": await self._replays.progress()}
 
     async def overview(self) -> Shown:
         """How much waits and where, what ended lately, what is down; the last hour, minute by minute."""
@@ -73,6 +88,44 @@ class Reads:
             "intents": [intent_json(row) | {"failed_at": row["failed_at"]} for row in rows],
             "next": following,
         }
+
+    async def audit(self, query: AuditQuery) -> Shown:
+        """What the continuous audit has found: its rounds, how much of each kind, and some of it."""
+        rounds = await self._ledger.audit()
+        rows = await self._drifts.page(kind=query.kind, after=query.after, limit=query.limit)
+        last = rows[-1] if len(rows) == query.limit else None
+        return {
+            "rounds": rounds,
+            "braked": Rounds.of(rounds).told(),
+            "kinds": [
+                one | {"ours": is_ours(one["kind"]), "mended_by": mended_by(one["fix"])}
+                for one in await self._drifts.kinds()
+            ],
+            "drifts": [
+                one | {"ours": is_ours(one["kind"]), "mended_by": mended_by(one["fix"])} for one in rows
+            ],
+            "next": f"{last['schedule_id']}:{last['kind']}" if last else None,
+        }
+
+    async def replays(self, query: ReplaysQuery) -> Shown:
+        """Replays in waves, the newest first, each with how many of it came out how."""
+        rows = await self._replays.found(before=query.cursor, limit=query.limit)
+        return {"replays": rows, "next": rows[-1]["id"] if len(rows) == query.limit else None}
+
+    async def replay(self, replay: int) -> Shown | None:
+        """One replay in waves: what is planned or came of how many and why, and how each wave came out."""
+        found = await self._replays.found(replay=replay)
+        if not found:
+            return None
+        return found[0] | {
+            "answers": await self._replays.answers(replay),
+            "by_wave": await self._replays.waves(replay),
+        }
+
+    async def replay_items(self, replay: int, query: ItemsQuery) -> Shown:
+        """Some intents of a replay, in order."""
+        rows = await self._replays.items(replay, after=query.cursor or 0, limit=query.limit)
+        return {"items": rows, "next": rows[-1]["number"] if len(rows) == query.limit else None}
 
     async def operations(self, query: OperationsQuery) -> Shown:
         """What operators did, the newest first."""
@@ -127,4 +180,9 @@ class SharedReads(Reads):
         """As ``Reads.schedule``."""
         read = partial(super().schedule, schedule_id, limit)
         found: Shown | None = await self._shared.get((schedule_id, limit), read)
+        return found
+
+    async def replay(self, replay: int) -> Shown | None:
+        """As ``Reads.replay``."""
+        found: Shown | None = await self._shared.get(("replay", replay), partial(super().replay, replay))
         return found

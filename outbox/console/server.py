@@ -11,11 +11,13 @@ from outbox.compose.audit import open_all
 from outbox.console.access import Access
 from outbox.console.actions import Actions
 from outbox.console.app import make_app
+from outbox.console.health import Health
 from outbox.console.live import Watch
 from outbox.console.reads import Reads, SharedReads
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.telemetry.http import listen
+from outbox.telemetry.watched import watching
 
 _END_SECONDS = 2
 
@@ -76,10 +78,25 @@ async def open_console(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Watch
         DBAPIError: Postgres can't be read.
     """
     url = settings.database_url.get_secret_value()
-    async with open_all(settings) as stores, open_engine(url, bounded=True) as engine:
+    async with (
+        open_all(settings) as stores,
+        open_engine(url, bounded=True) as engine,
+        # What a person asks for may take its time: planning a replay of a hundred thousand does.
+        open_engine(url) as patient,
+        watching(url) as watched,
+    ):
         reads = Reads(engine, stores)
         watch = Watch(reads.pulse)
-        yield make_app(settings, reads, SharedReads(engine, stores), Actions(engine, stores), watch), watch
+        app = make_app(
+            settings,
+            reads=reads,
+            following=SharedReads(engine, stores),
+            actions=Actions(patient, stores),
+            health=Health(settings),
+            watch=watch,
+            process=watched.process({}),
+        )
+        yield app, watch
 
 
 @asynccontextmanager

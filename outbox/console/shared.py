@@ -8,9 +8,10 @@ _SECONDS = 1.0
 
 
 class Shared:
-    """Reads once for all who ask the same within a second."""
+    """Reads once for all who ask the same within a second, or so many."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = _SECONDS) -> None:
+        self._seconds = seconds
         self._reads: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[Any]]) -> Any:
@@ -22,4 +23,4 @@ class Shared:
         return await asyncio.shield(reading)
 
     def _forget_soon(self, key: Hashable) -> None:
-        asyncio.get_running_loop().call_later(_SECONDS, self._reads.pop, key)
+        asyncio.get_running_loop().call_later(self._seconds, self._reads.pop, key)

@@ -26,7 +26,8 @@ _LIST = text("""
                count(*) FILTER (WHERE i.outcome = 'succeeded') AS succeeded,
                count(*) FILTER (WHERE i.outcome <> 'succeeded') AS failed_again
           FROM outbox.replay_items i WHERE i.replay = r.id) AS n
-     WHERE CAST(:replay AS bigint) IS NULL OR r.id = :replay
+     WHERE (CAST(:replay AS bigint) IS NULL OR r.id = :replay)
+       AND (CAST(:before AS bigint) IS NULL OR r.id < :before)
      ORDER BY r.id DESC LIMIT :limit
 """)
 _ITEMS = text("""
@@ -34,9 +35,71 @@ _ITEMS = text("""
       FROM outbox.replay_items i LEFT JOIN outbox.intents n ON n.id = i.intent_id
      WHERE i.replay = :replay AND i.number > :after ORDER BY i.number LIMIT :limit
 """)
+# A reason's first words, without the ids that may follow.
+_ANSWERS = text("""
+    SELECT g.action, g.reason, g.count, i.intent_id AS example_id, n.schedule_id AS example_schedule
+      FROM (SELECT i.action,
+                   CASE WHEN i.action IN ('refused', 'skipped') THEN split_part(i.reason, ':', 1) ELSE '' END
+                       AS reason,
+                   count(*) AS count, min(i.number) AS first
+              FROM outbox.replay_items i WHERE i.replay = :replay GROUP BY 1, 2) AS g
+      JOIN outbox.replay_items i ON i.replay = :replay AND i.number = g.first
+      LEFT JOIN outbox.intents n ON n.id = i.intent_id
+     ORDER BY g.count DESC, g.action, g.reason LIMIT 50
+""")
+_BY_WAVE = text("""
+    SELECT i.wave, count(*) FILTER (WHERE i.followed IS NOT NULL) AS replayed,
+           count(*) FILTER (WHERE i.followed IS NULL) AS skipped,
+           count(*) FILTER (WHERE i.outcome = 'succeeded') AS succeeded,
+           count(*) FILTER (WHERE i.outcome <> 'succeeded') AS failed_again
+      FROM outbox.replay_items i WHERE i.replay = :replay AND i.wave IS NOT NULL
+     GROUP BY i.wave ORDER BY i.wave DESC LIMIT 50
+""")
+_PROGRESS = text("""
+    SELECT coalesce(max(r.id), 0), coalesce(sum(r.wave) FILTER (WHERE r.state = 'running'), 0),
+           count(*) FILTER (WHERE r.state = 'running')
+      FROM (SELECT r.id, r.wave, r.state FROM outbox.replays r ORDER BY r.id DESC LIMIT 20) AS r
+""")
 
 
-class ReplayStore:
+class ReplayReads:
+    """Tells of replays in waves."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def found(
+        self, *, replay: int | None = None, before: int | None = None, limit: int = 20
+    ) -> list[dict[str, Any]]:
+        """The newest replays, or one, or those before one; each with how many of it came out how."""
+        asked = {"replay": replay, "before": before, "limit": limit}
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(_LIST, asked)).mappings()]
+
+    async def items(self, replay: int, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+        """What is planned of each intent, or came of it, in order, from after this number on."""
+        asked = {"replay": replay, "after": after, "limit": limit}
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(_ITEMS, asked)).mappings()]
+
+    async def answers(self, replay: int) -> list[dict[str, Any]]:
+        """What is planned or came of how many, and why; each with the first of them."""
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(_ANSWERS, {"replay": replay})).mappings()]
+
+    async def waves(self, replay: int) -> list[dict[str, Any]]:
+        """How each wave has come out so far, the last one first."""
+        async with self._engine.connect() as connection:
+            return [dict(row) for row in (await connection.execute(_BY_WAVE, {"replay": replay})).mappings()]
+
+    async def progress(self) -> tuple[int, int, int]:
+        """What changes whenever a replay is planned, goes on or ends."""
+        async with self._engine.connect() as connection:
+            newest, waves, running = (await connection.execute(_PROGRESS)).one()
+            return newest, waves, running
+
+
+class ReplayStore(ReplayReads):
     """Plans replays in waves, starts, reads and aborts them.
 
     Args:
@@ -46,7 +109,7 @@ class ReplayStore:
     """
 
     def __init__(self, engine: AsyncEngine, operator: str, why: str | None = None) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._by = {"operator": operator, "why": why}
 
     async def plan(
@@ -80,18 +143,6 @@ class ReplayStore:
     async def _ask(self, statement: Any, replay: int) -> bool:
         async with self._engine.connect() as connection:
             return bool(await connection.scalar(statement, self._by | {"replay": replay}))
-
-    async def found(self, *, replay: int | None = None, limit: int = 20) -> list[dict[str, Any]]:
-        """The newest replays, or one, each with how many of it came out how."""
-        asked = {"replay": replay, "limit": limit}
-        async with self._engine.connect() as connection:
-            return [dict(row) for row in (await connection.execute(_LIST, asked)).mappings()]
-
-    async def items(self, replay: int, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
-        """What is planned of each intent, or came of it, in order, from after this number on."""
-        asked = {"replay": replay, "after": after, "limit": limit}
-        async with self._engine.connect() as connection:
-            return [dict(row) for row in (await connection.execute(_ITEMS, asked)).mappings()]
 
 
 class RunningReplays:

@@ -35,23 +35,38 @@ class Process:
     metrics: Callable[[str], tuple[bytes, str]]
 
 
+def health(process: Process) -> Response:
+    """Whether its loops turn."""
+    ages = {name: pulse.age() for name, pulse in process.pulses.items()}
+    hung = sorted(name for name, age in ages.items() if age >= HUNG_SECONDS)
+    return JSONResponse({"hung": hung}, 503 if hung else 200)
+
+
+async def readiness(process: Process) -> Response:
+    """Whether it can work, or what is in the way."""
+    problem = await process.problem()
+    # Told, and no reason not to be ready: the steps of the others go on.
+    down = [] if problem else await asyncio.to_thread(process.stores_down)
+    return JSONResponse({"problem": problem, "stores_down": down}, 503 if problem else 200)
+
+
+async def exposition(process: Process, request: Request) -> Response:
+    """What it measures, in the form that is asked for."""
+    page, content_type = await asyncio.to_thread(process.metrics, request.headers.get("accept", ""))
+    return Response(page, headers={"content-type": content_type})
+
+
 def app(process: Process) -> Starlette:
     """The endpoint as an ASGI application."""
 
     async def healthz(_: Request) -> Response:
-        ages = {name: pulse.age() for name, pulse in process.pulses.items()}
-        hung = sorted(name for name, age in ages.items() if age >= HUNG_SECONDS)
-        return JSONResponse({"hung": hung}, 503 if hung else 200)
+        return health(process)
 
     async def readyz(_: Request) -> Response:
-        problem = await process.problem()
-        # Told, and no reason not to be ready: the steps of the others go on.
-        down = [] if problem else await asyncio.to_thread(process.stores_down)
-        return JSONResponse({"problem": problem, "stores_down": down}, 503 if problem else 200)
+        return await readiness(process)
 
     async def metrics(request: Request) -> Response:
-        page, content_type = await asyncio.to_thread(process.metrics, request.headers.get("accept", ""))
-        return Response(page, headers={"content-type": content_type})
+        return await exposition(process, request)
 
     return Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

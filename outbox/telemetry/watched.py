@@ -89,6 +89,10 @@ class Watched:
         open_or_not = _of(self._outbox, catalogue.BREAKER_OPEN.name)
         return [consumer for (consumer,), is_open in open_or_not if is_open]
 
+    def process(self, pulses: Mapping[str, Pulse]) -> Process:
+        """What is asked of a process with these loops."""
+        return Process(pulses, self._readiness.problem, self._stores_down, self._exposition.page)
+
     @asynccontextmanager
     async def serving(self, pulses: Mapping[str, Pulse], host: str, port: int | None) -> AsyncIterator[None]:
         """Inside, the endpoint answers for a process with these loops; without a port there is none."""
@@ -96,10 +100,9 @@ class Watched:
         if port is None:
             yield
             return
-        process = Process(pulses, self._readiness.problem, self._stores_down, self._exposition.page)
         with listen(host, port) as taken:
             log.info("http.serving", host=host, port=taken.getsockname()[1])
-            async with serving(process, self._aside, taken):
+            async with serving(self.process(pulses), self._aside, taken):
                 yield
 
 

@@ -5,18 +5,23 @@ import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psycopg
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from outbox.audit.drift import Fix
 from outbox.console.server import listening
 from outbox.stack import StackInfo
-from tests.conftest import settings_for
+from tests.conftest import lose, settings_for
 from tests.console.conftest import EVIL, enqueue, schedule
 from tests.console.test_acting import park, state_of
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: Debian's chromium is not installed")
-PAGES = ("/", "/failures", "/intents", "/operations", "/schedules/browsed--waits", "/nowhere")
+PAGES = (
+    *("/", "/failures", "/intents", "/audit", "/replays", "/operations", "/health"),
+    *("/schedules/browsed--waits", "/nowhere"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +89,35 @@ async def test_an_intent_is_replayed_from_the_page_after_its_preview(
     await page.get_by_role("button", name="Replay this one").click()
     assert "1 is on the way" in await page.get_by_role("status").inner_text()
     assert state_of(ledger, intent) == "ready"
+
+
+async def test_what_the_audit_found_is_chosen_all_at_once_and_repaired(
+    page: Page, url: str, ledger: str
+) -> None:
+    lose(ledger, "browsed-lost", 2)
+    with psycopg.connect(ledger) as owner:
+        owner.execute(
+            """INSERT INTO outbox.drifts SELECT l.schedule_id, 'missing_schedule', 'x', %s, now()
+                 FROM outbox.lanes l WHERE l.schedule_id ~ '^browsed-lost'""",
+            (Fix.REPAIR,),
+        )
+    await page.goto(f"{url}/audit")
+    await page.get_by_role("button", name="Choose all on this page").click()
+    await page.get_by_role("button", name="Preview repair of those chosen").click()
+    await page.get_by_role("button", name="Repair these 2").click()
+    assert "2 are on the way" in await page.get_by_role("status").inner_text()
+
+
+async def test_a_store_is_held_and_released_from_the_overview(page: Page, url: str) -> None:
+    await page.goto(url)
+    await page.get_by_text("Hold a store").click()
+    await page.get_by_label("Why").fill("upgrade")
+    await page.get_by_role("button", name="Preview hold").click()
+    await page.get_by_role("button", name="Hold Temporal").click()
+    await page.get_by_role("link", name="Overview").click()
+    await page.get_by_role("button", name="Preview release").click()
+    await page.get_by_role("button", name="Release Temporal").click()
+    assert "temporal goes on" in await page.get_by_role("status").inner_text()
 
 
 async def test_keys_find_and_go_through_rows(page: Page, url: str) -> None:

@@ -86,7 +86,7 @@ let stale = false;
 
 async function refresh() {
   const main = document.getElementById("main");
-  const busy = main.querySelector("form:focus-within, dialog[open], input:checked");
+  const busy = main.querySelector("form:focus-within, dialog[open], details[open], input:checked");
   stale = document.hidden || paused || Boolean(busy);
   if (stale) return;
   try {
