@@ -50,7 +50,7 @@ async def test_what_was_found_is_listed_by_kind_with_its_fix_and_by_schedule(
     assert first == ["audited--s1", "audited--s10"]
     more = await get(client, kind="missing_schedule", limit=2, cursor=told["next"])
     assert [one["schedule_id"] for one in more["drifts"]] == ["audited--s11", "audited--s12"]
-    both = await get(client, limit=2)
+    both = await get(client, cursor="audited--s:x", limit=2)
     assert [one["kind"] for one in both["drifts"]] == ["missing_schedule", "missing_tuple"]
     assert (await client.get("/api/v1/audit?cursor=x")).status_code == 422
     page = (await client.get("/audit?kind=missing_schedule")).text
@@ -80,7 +80,7 @@ async def test_those_chosen_are_repaired_after_a_preview_and_then_said_to_be_und
     (told, _) = await ask(client, "repair", schedules=chosen["of"][1:], dry_run=True)
     form = {"of": ["audited--s1"], "seen": [told["seen"]], "reason": "emptied"}
     assert "1 is on the way" in (await client.post("/act/repair", data=form, headers=PAGE)).text
-    (one, *_) = (await get(client, limit=1))["drifts"]
+    (one, *_) = (await get(client, kind="missing_schedule", limit=1))["drifts"]
     assert (one["schedule_id"], one["kind_since"], one["status_since"]) == (
         "audited--s1",
         "repair",
