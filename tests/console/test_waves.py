@@ -2,7 +2,6 @@
 
 import re
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -18,13 +17,12 @@ MANY = 5
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def failed(stack: StackInfo, ledger: str, spicedb_schema: None) -> list[UUID]:
+async def failed(stack: StackInfo, ledger: str, spicedb_schema: None) -> None:
     """Creates that Temporal refused, and will refuse again."""
     del spicedb_schema
     never: dict[str, Any] = {"interval_seconds": None, "cron_expression": "never"}
-    made = await enqueue(ledger, *(schedule("in-waves", f"bad{n}", **never) for n in range(MANY)))
+    await enqueue(ledger, *(schedule("in-waves", f"bad{n}", **never) for n in range(MANY)))
     await work(stack, ledger)
-    return [one.id for one in made]
 
 
 async def group_of(client: httpx.AsyncClient) -> str:
@@ -81,8 +79,10 @@ async def test_a_whole_group_is_planned_started_and_followed_until_it_stops_by_i
     assert (await client.post(f"{replay}/start", data={}, headers=PAGE)).status_code == 409
 
 
-async def test_the_api_plans_some_and_drops_the_plan(client: httpx.AsyncClient, failed: list[UUID]) -> None:
-    body = {"intents": [str(one) for one in failed[3:]], "waves": [1], "tolerate": 0.0, "reason": "x"}
+async def test_the_api_plans_some_and_drops_the_plan(client: httpx.AsyncClient) -> None:
+    listed = await told(client, f"/failures/{await group_of(client)}?limit=2")
+    chosen = [one["intent_id"] for one in listed["intents"]]
+    body = {"intents": chosen, "waves": [1], "tolerate": 0.0, "reason": "x"}
     planned = (await client.post("/api/v1/replays", json=body)).json()
     assert (planned["state"], planned["planned"], planned["waves"]) == ("planned", 2, [1])
     listed = (await client.get("/api/v1/replays", params={"limit": 1})).json()
