@@ -18,7 +18,8 @@ Attributes = Mapping[str, str | int]
 NOWHERE = Context()
 """Below no span: where a trace begins."""
 
-_UNSET = Status(StatusCode.UNSET)
+UNSET = Status(StatusCode.UNSET)
+"""Nothing went wrong."""
 
 
 class Begun(NamedTuple):
@@ -38,17 +39,13 @@ class Begun(NamedTuple):
 
 
 class Late:
-    """Makes such spans.
-
-    Attributes:
-        tracer: for the others.
-    """
+    """Makes such spans."""
 
     def __init__(self, tracer: Any) -> None:
         """Make what this tracer of the SDK would make."""
-        self.tracer: Tracer = tracer
-        self._scope = InstrumentationScope(self.tracer.instrumentation_info.name)
-        self._random = TraceFlags.RANDOM_TRACE_ID if self.tracer.id_generator.is_trace_id_random() else 0
+        self._tracer: Tracer = tracer
+        self._scope = InstrumentationScope(self._tracer.instrumentation_info.name)
+        self._random = TraceFlags.RANDOM_TRACE_ID if self._tracer.id_generator.is_trace_id_random() else 0
 
     def begin(
         self,
@@ -60,7 +57,7 @@ class Late:
         links: Sequence[Link] = (),
     ) -> Begun:
         """Give it ids and ask the sampler. The attributes become its own."""
-        tracer = self.tracer
+        tracer = self._tracer
         parent: SpanContext | None = None
         random: int = self._random
         if below is not NOWHERE:
@@ -83,9 +80,7 @@ class Late:
             attributes.update(added)
         return Begun(name, kind, context, parent, links, attributes if is_sampled else None)
 
-    def end(
-        self, begun: Begun, start: int, end: int, attributes: Attributes, status: Status = _UNSET
-    ) -> None:
+    def end(self, begun: Begun, start: int, end: int, attributes: Attributes, status: Status = UNSET) -> None:
         """Build it, with what has come up meanwhile, and pass it on; times are in nanoseconds since 1970."""
         name, kind, context, parent, links, all_of_them = begun
         if all_of_them is None:
@@ -95,7 +90,7 @@ class Late:
             name,
             context,
             parent,
-            self.tracer.resource,
+            self._tracer.resource,
             all_of_them,
             (),
             links,
@@ -106,4 +101,4 @@ class Late:
             end,
             self._scope,
         )
-        self.tracer.span_processor.on_end(span)
+        self._tracer.span_processor.on_end(span)

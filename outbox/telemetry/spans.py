@@ -5,10 +5,11 @@ than one attempt, one call or one settle.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from itertools import islice
+from types import TracebackType
 
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import default_getter
@@ -19,7 +20,6 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
-    Tracer,
     get_current_span,
     set_span_in_context,
 )
@@ -33,7 +33,7 @@ from outbox.flow.settlement import Settlement
 from outbox.flow.table import STEPS, Consumer, EventType, Kind
 from outbox.store.relay import Dispatched
 from outbox.store.work import Settled
-from outbox.telemetry.late import NOWHERE, Begun, Late
+from outbox.telemetry.late import NOWHERE, UNSET, Begun, Late
 from outbox.telemetry.requested import requested_at
 from outbox.worker.observer import Observer
 
@@ -43,7 +43,7 @@ DESTINATION = "agent-schedules"
 _PROCESS = f"process {DESTINATION}"
 _SETTLE = f"settle {DESTINATION}"
 _SEND = f"send {DESTINATION}"
-_DONE = {"outbox.outcome": "done"}, Status(StatusCode.UNSET)
+_DONE = {"outbox.outcome": "done"}, UNSET
 # A span that is much younger than its parent makes a trace that nobody can read: then it is linked.
 _CHILD_SECONDS = 60.0
 _LINKS_MOST = 128
@@ -70,7 +70,7 @@ class Traced:
         below, links = _place(dispatch)
         span = self._late.begin(_PROCESS, SpanKind.CONSUMER, _about(dispatch), below=below, links=links)
         self._begun[dispatch.intent_id.int, dispatch.lease_number] = span
-        current.spans.set(_Calls(self._late.tracer, span.context))
+        current.spans.set(_Calls(self._late, span.context))
 
     def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
         """End it."""
@@ -100,23 +100,39 @@ class Traced:
 class _Calls:
     """Makes the spans of an attempt's calls."""
 
-    __slots__ = ("_attempt", "_tracer")
+    __slots__ = ("_attempt", "_late")
 
-    def __init__(self, tracer: Tracer, attempt: SpanContext) -> None:
-        self._tracer = tracer
+    def __init__(self, late: Late, attempt: SpanContext) -> None:
+        self._late = late
         self._attempt = attempt
 
-    @contextmanager
-    def call(self, system: str, method: str) -> Iterator[Mapping[str, str]]:
+    def call(self, system: str, method: str) -> AbstractContextManager[Mapping[str, str]]:
         """Make the span of one call; the store's own spans go below it, by the headers."""
-        context = set_span_in_context(NonRecordingSpan(self._attempt), Context())
-        attributes = {"rpc.system.name": "grpc", "rpc.method": method, "peer.service": system}
-        with self._tracer.start_as_current_span(
-            method, context, SpanKind.CLIENT, attributes, record_exception=False
-        ) as span:
-            headers: dict[str, str] = {}
-            _W3C.inject(headers, set_span_in_context(span, Context()))
-            yield headers
+        below = set_span_in_context(NonRecordingSpan(self._attempt), Context())
+        about = {"rpc.system.name": "grpc", "rpc.method": method, "peer.service": system}
+        return _Call(self._late, self._late.begin(method, SpanKind.CLIENT, about, below=below))
+
+
+class _Call:
+    """One call, for as long as the context is open."""
+
+    __slots__ = ("_began", "_late", "_span")
+
+    def __init__(self, late: Late, span: Begun) -> None:
+        self._late = late
+        self._span = span
+        self._began = time.time_ns()
+
+    def __enter__(self) -> Mapping[str, str]:
+        headers: dict[str, str] = {}
+        _W3C.inject(headers, set_span_in_context(NonRecordingSpan(self._span.context), Context()))
+        return headers
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = Status(StatusCode.ERROR, f"{type(error).__name__}: {error}") if error else UNSET
+        self._late.end(self._span, self._began, time.time_ns(), {}, status)
 
 
 class Relayed:
