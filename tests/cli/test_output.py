@@ -34,6 +34,8 @@ FORKS.set_forkserver_preload(
     [
         *(f"outbox.cli.{name}" for name in ("look", "operate", "setup", "audit")),
         *("outbox.compose.audit", "outbox.compose.checks", "outbox.store.operate", "outbox.store.reads"),
+        # What they run stands in this module.
+        __name__,
     ]
 )
 NAME = "a-schedule-whose-name-is-as-long-as-names-may-be-which-is-a-lot"
