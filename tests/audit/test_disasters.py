@@ -22,7 +22,7 @@ from outbox.store.engine import open_engine
 from outbox.store.operate import OperateStore
 from outbox.testing import judge
 from tests.audit.test_real_stores import ALICE, converge, create, enqueue
-from tests.conftest import copied
+from tests.stack.databases import copied
 
 BOB = outbox.Principal(user_id="bob")
 

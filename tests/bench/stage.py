@@ -19,8 +19,8 @@ from psycopg import sql
 from outbox.stack import Stack, StackInfo
 from outbox.store.migrations import migrate
 from tests.bench.measure import Meter, check
-from tests.conftest import copied
 from tests.kafka.brokers import broker
+from tests.stack.databases import copied
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from outbox import compose
 from outbox.console.server import open_console
 from outbox.stack import StackInfo
 from outbox.store.grants import GRANTS
-from tests.conftest import copied, settings_for
+from tests.conftest import settings_for
+from tests.stack.databases import copied
 
 BASE = "http://127.0.0.1:8484"
 PRINCIPAL = outbox.Principal(user_id="u1")
