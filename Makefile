@@ -5,12 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test coverage model simulate mutants chaos bench lint fix docs clean
+.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
 	@echo "make test   all tests on the real servers   (ARGS=tests/unit/test_flow.py, ARGS='-k lane' for some)"
-	@echo "make coverage   the same, and which lines they reach"
+	@echo "make campaigns  short campaigns of troubles on both wires, and each row of the benchmarks once"
+	@echo "make coverage   all of these tests, and which lines they reach"
 	@echo "make model  every state that a lane can reach with ARGS faults (2)"
 	@echo "make simulate  2,000 simulated runs, each from a seed   (ARGS='--seed 7 --trace', ARGS='--minutes 30')"
 	@echo "make mutants   break one rule at a time: the simulation or the SQL's tests must notice"
@@ -39,14 +40,19 @@ demo: $(READY)
 NAMED := $(filter tests/%,$(ARGS))
 ONE_FILE := $(and $(filter 1,$(words $(NAMED))),$(findstring .py,$(NAMED)))
 WORKERS := $(if $(ONE_FILE),-n 0,-n 4 --dist loadfile --no-loadscope-reorder)
-PYTEST := -m pytest $(WORKERS) --durations=15
+PYTEST = -m pytest $(WORKERS) --durations=15
 
 # WIRES=all: the traces on the Kafka wire, too, not only those that touch it.
 test: export TEST_WIRES := $(WIRES)
 # Compiled once, whatever the machine's habit: each process of the tests would do it anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
-	$(BIN)/python $(PYTEST) $(ARGS)
+	$(BIN)/python $(PYTEST) -m "not campaign" $(ARGS)
+
+# What they start keeps both cores busy by itself.
+campaigns: WORKERS := -n 2 --dist loadfile
+campaigns: $(READY)
+	$(BIN)/python $(PYTEST) -m campaign $(ARGS)
 
 coverage: $(READY)
 	@rm -f .coverage .coverage.*

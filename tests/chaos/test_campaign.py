@@ -30,6 +30,7 @@ OF_THE_WIRE = {
 }
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(400)
 async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.TempPathFactory) -> None:
     campaign = Campaign(SEED, 120, rounds=1, commands=("run", "run"), times=TIMES | QUICK)
@@ -41,6 +42,7 @@ async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.Te
     assert set(result.exit_codes) <= ENDED
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(500)
 async def test_all_agree_on_the_kafka_wire_after_trouble_of_its_broker(
     tmp_path_factory: pytest.TempPathFactory,
