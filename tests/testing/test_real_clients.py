@@ -27,7 +27,9 @@ from outbox.testing import FaultProxy
 CREATE = "CreateSchedule"
 WRITE = "WriteRelationships"
 REFUSED = "Failed to connect to remote host: Connection refused"
-STARTUP_SECONDS = 30
+STARTUP_SECONDS = 120
+# For calls that are not to time out: no wait for a busy machine is longer, short of the test's own end.
+LONG = 240.0
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ async def connected(proxy: FaultProxy) -> Client:
             await asyncio.sleep(0.1)
 
 
-async def create(client: Client, *, seconds: float = 10) -> str:
+async def create(client: Client, *, seconds: float = LONG) -> str:
     schedule_id = f"s-{uuid4()}"
     run = NewWorkflowExecutionInfo(
         workflow_id=f"{schedule_id}-run",
@@ -84,7 +86,7 @@ async def create(client: Client, *, seconds: float = 10) -> str:
 async def exists(client: Client, schedule_id: str) -> bool:
     request = DescribeScheduleRequest(namespace="default", schedule_id=schedule_id)
     try:
-        await client.workflow_service.describe_schedule(request, timeout=timedelta(seconds=10))
+        await client.workflow_service.describe_schedule(request, timeout=timedelta(seconds=LONG))
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return False
@@ -235,7 +237,7 @@ def authzed_client(proxy: FaultProxy) -> Any:
 async def write(spicedb: FaultProxy) -> Callable[..., Awaitable[object]]:
     client = authzed_client(spicedb)
 
-    async def write(seconds: float = 10) -> None:
+    async def write(seconds: float = LONG) -> None:
         await client.WriteRelationships(
             WriteRelationshipsRequest(), timeout=seconds, metadata=(("x-account-id", "a1"),)
         )
