@@ -27,13 +27,15 @@ PARKED = 20
 READS_AT_LEAST = 500
 READS_A_ROW = 60
 
+# All ages are told from here: the tests may come to their questions long after they were loaded.
+LOADED_AT = datetime.now(UTC)
 # The oldest first, a second apart. Those that wait are the youngest; half of them in one long lane.
 LOAD = f"""
     SET synchronous_commit = off;
     CREATE TEMP TABLE made AS
     SELECT n, outbox.first_id(at) AS id, at,
            CASE WHEN n > {ENDED} AND n % 2 = 0 THEN 'loaded--long' ELSE 'loaded--s' || n END AS schedule_id
-      FROM (SELECT n, clock_timestamp() - ({ENDED + WAITING} - n) * interval '1 second' AS at
+      FROM (SELECT n, timestamptz '{LOADED_AT}' - ({ENDED + WAITING} - n) * interval '1 second' AS at
               FROM generate_series(1, {ENDED + WAITING}) AS n) AS s;
     INSERT INTO outbox.intents (id, schedule_id, kind, request, creator, created_at)
     SELECT id, schedule_id, 'create', '{{"workflow_name": "W"}}', '{{}}', at FROM made ORDER BY n;
@@ -112,7 +114,7 @@ async def lane(engine: AsyncEngine) -> list[Any]:
 
 
 def ago(**span: float) -> datetime:
-    return datetime.now(UTC) - timedelta(**span)
+    return LOADED_AT - timedelta(**span)
 
 
 FAILED = ENDED // FAILS_ONCE_IN
