@@ -14,12 +14,13 @@ _SECONDS = 10.0
 async def examine(settings: Settings) -> list[Finding]:
     """Check each component: one that says nothing hides nothing of the others."""
     reports = await asyncio.gather(
-        _bounded("Postgres", checks.check_postgres(settings)),
-        _bounded("SpiceDB", checks.check_spicedb(settings)),
-        _bounded("Temporal", checks.check_temporal(settings)),
-        _bounded("Kafka", checks.check_kafka(settings)),
-        _bounded("Audit", checks.check_audit(settings)),
-        _bounded("Outbox", checks.check_halts(settings)),
+        _bounded(checks.check_postgres(settings), "Postgres", "OUTBOX_DATABASE_URL"),
+        _bounded(checks.check_spicedb(settings), "SpiceDB", "OUTBOX_SPICEDB_ENDPOINT"),
+        _bounded(checks.check_temporal(settings), "Temporal", "OUTBOX_TEMPORAL_ADDRESS"),
+        _bounded(checks.check_kafka(settings), "Kafka", "OUTBOX_KAFKA_BOOTSTRAP"),
+        # What they read is in Postgres, which is told of once.
+        _bounded(checks.check_audit(settings)),
+        _bounded(checks.check_halts(settings)),
     )
     return [finding for report in reports for finding in report]
 
@@ -35,12 +36,14 @@ def shown(finding: Finding) -> dict[str, Any]:
     }
 
 
-async def _bounded(component: str, check: Awaitable[list[Finding]]) -> list[Finding]:
+async def _bounded(
+    check: Awaitable[list[Finding]], component: str | None = None, setting: str = ""
+) -> list[Finding]:
     try:
         async with asyncio.timeout(_SECONDS):
             return await check
     except TimeoutError:
-        problem = f"no answer within {_SECONDS:g} s"
-        return [
-            Finding(component, "reachable", problem, "see what holds it up, or start it", reachable=False)
-        ]
+        if component is None:
+            return []
+        problem, fix = f"no answer within {_SECONDS:g} s", f"start it, or mend {setting}"
+        return [Finding(component, "reachable", problem, fix, reachable=False)]

@@ -1,11 +1,13 @@
 """How it is: components, settings, workers seen lately; and what probes and Prometheus ask."""
 
 import asyncio
+import socket
 from typing import Any
 
 import httpx
 import psycopg
 
+from outbox.compose.doctor import examine
 from outbox.compose.presence import RELAY, present
 from outbox.console.shared import Shared
 from outbox.stack import StackInfo
@@ -23,6 +25,20 @@ async def test_each_component_is_told_of_by_itself_with_its_fix(consoles: Consol
     page = (await client.get("/health")).text
     assert "<strong>Temporal:</strong>" in page
     assert "mend OUTBOX_TEMPORAL_ADDRESS" in page
+
+
+async def test_a_server_that_says_nothing_is_told_of_in_time_and_hides_nothing_of_the_others(
+    stack: StackInfo, spicedb_schema: None
+) -> None:
+    del spicedb_schema
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x"
+        async with asyncio.timeout(120):
+            findings = await examine(settings_for(stack, place))
+    assert [(one.component, one.problem) for one in findings if one.problem] == [
+        ("Postgres", "no answer within 10 s")
+    ]
+    assert {one.component for one in findings if one.problem is None} == {"SpiceDB", "Temporal"}
 
 
 async def test_components_are_looked_at_once_for_all_who_ask_within_seconds() -> None:
