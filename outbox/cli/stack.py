@@ -41,6 +41,7 @@ def up(
     stack = embedded_stack()
     if detach:
         _show(start(stack, kafka=kafka), as_json=as_json)
+        err.print("`outbox console` serves the operator's page")
         return
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,7 +49,7 @@ def up(
     try:
         info = start(stack, kafka=kafka)
         _show(info, as_json=as_json)
-        err.print("running until Ctrl-C")
+        err.print("running until Ctrl-C; beside it, `outbox console` serves the operator's page")
         ended.wait()
     finally:
         stack.down()

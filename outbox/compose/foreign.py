@@ -50,6 +50,11 @@ async def hold_in_temporal(settings: Settings, schedule_id: str) -> None:
     await (await temporal_client(settings)).create(theirs, uuid4(), call)
 
 
+async def remove_from_temporal(settings: Settings, schedule_id: str) -> None:
+    """Delete a schedule as a person might, by hand."""
+    await (await temporal_client(settings)).delete(schedule_id, Call.within(_SECONDS))
+
+
 async def read(settings: Settings, schedule_id: str) -> tuple[frozenset[Tuple], str | None]:
     """What both stores hold of a schedule: its relationships, and Temporal's description of it in words."""
     authz = authz_client(settings)

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from outbox import compose
+from outbox.demo.aftermath import Aftermath
 from outbox.demo.verdict import Verdict, ending, judge
 from outbox.demo.view import View
 from outbox.demo.watch import Snapshot, look, news
@@ -85,6 +86,8 @@ class Story:
             self.view.tell("all intents have ended; now the three stores are compared")
             verdict = await self._judge(await look(progress, list(self._cases)), before)
             failed = await progress.failed_attempts(list(self._cases))
+            if verdict.good:
+                await Aftermath(engine, self.settings, self.workload, self.workers, self.view).leave()
         return Ended(verdict, (self._first_at or time.monotonic()) - self.started, seconds, failed)
 
     async def _staff(self) -> int:

@@ -11,6 +11,8 @@ from outbox.demo.story import Ended
 from outbox.demo.verdict import Ending, Verdict
 from outbox.demo.workload import Case, Workload
 
+_CONSOLE = "outbox console"
+
 
 def as_json(ended: Ended, workload: Workload) -> dict[str, Any]:
     """The run as one JSON object."""
@@ -41,6 +43,7 @@ def as_json(ended: Ended, workload: Workload) -> dict[str, Any]:
             {"schedule_id": name, "untouched": untouched} for name, untouched in verdict.strangers.items()
         ],
         "next": [command for command, _ in hints(verdict, workload)],
+        "console": _CONSOLE,
     }
 
 
@@ -154,5 +157,6 @@ def _agreement(verdict: Verdict) -> Table:
 
 def _next(console: Console, verdict: Verdict, workload: Workload) -> None:
     console.print("\n[bold]What to try next[/] (the servers run on):")
-    for command, words in hints(verdict, workload):
+    seen = "all of this in a browser: a parked lane, a dozen failures that are alike, a schedule that is gone"
+    for command, words in ((_CONSOLE, seen), *hints(verdict, workload)):
         console.print(f"  [cyan]{command}[/]\n      {words}", highlight=False, soft_wrap=True)

@@ -37,15 +37,15 @@ class Workers:
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._started = 0
 
-    async def start(self) -> int:
-        """Start one more worker and return its number."""
+    async def start(self, **settings: str) -> int:
+        """Start one more worker, with settings of its own, and return its number."""
         self._started += 1
         self._logs.mkdir(parents=True, exist_ok=True)
         with self._log(self._started).open("wb") as log:
             # A group of its own: Ctrl-C is for the demo, which stops its workers in order.
             self._running[self._started] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "outbox", "run"),
-                env=self._environment,
+                env=self._environment | settings,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

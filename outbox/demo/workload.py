@@ -85,6 +85,11 @@ class Planned:
     case: Case
     repeated: bool = False
 
+    @property
+    def schedule_id(self) -> str:
+        """What it is about."""
+        return self.entry.request.schedule_id
+
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
@@ -93,6 +98,21 @@ class Stranger:
     schedule_id: str
     store: str
     owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left for operators to look at, once all has been verified.
+
+    Attributes:
+        parked: what a worker with a defect sets aside.
+        failing: creates with one and the same mistake.
+        removed: the schedule that somebody deletes in Temporal, past the outbox.
+    """
+
+    parked: Planned
+    failing: list[Planned]
+    removed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +128,7 @@ class Workload:
     waves: tuple[tuple[tuple[Planned, ...], ...], ...]
     strangers: tuple[Stranger, ...]
     example: str
+    aftermath: Left
 
 
 _AGENTS = {
@@ -172,7 +193,16 @@ def build(run: str) -> Workload:
             Stranger(f"{research}--old-crawler", "Temporal", "another system"),
         ),
         example=f"{billing}--daily-report",
+        aftermath=_left(run, removed=f"{research}--hourly-sync"),
     )
+
+
+def _left(run: str, *, removed: str) -> Left:
+    onboarding, owner = f"onboarding-agent-{run}", Principal(user_id="heidi", account_id="globex")
+    failing = [
+        _create(onboarding, f"welcome-{number:02}", owner, BAD_CRON, "0 25 * * *") for number in range(1, 13)
+    ]
+    return Left(_create(onboarding, "kick-off", owner, NEW, 3_600), failing, removed)
 
 
 def _creates(agent: str, owner: Principal, names: dict[str, str | int]) -> tuple[Planned, ...]:

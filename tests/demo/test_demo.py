@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 OUTBOX = (sys.executable, "-m", "outbox")
-SECONDS = 180.0
+SECONDS = 240.0
 
 
 @pytest.fixture
@@ -91,6 +91,10 @@ def test_all_converges_whatever_breaks_and_what_it_suggests_works(home: Path) ->
     failures = {(row["consumer"], row["error_code"]) for row in summary["failed_attempts"]}
     assert {("authz", "unreachable"), ("temporal", "unreachable")} <= failures
     assert workers(home) == []
+    assert summary["console"] == "outbox console"
+    left = [json.loads(line) for line in run(home, "failures", "--json").stdout.splitlines()]
+    assert [one["status"] for one in left].count("parked") == 1
+    assert max(one["count"] for one in left) == 12
     for line in summary["next"]:
         words = line.split()
         assert words[0] == "outbox"
