@@ -5,18 +5,13 @@ the other.
 """
 
 import asyncio
-import os
 import random
-import sys
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, LiteralString, TypeVar
 
-import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import outbox
-from outbox.compose import schema
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done
 from outbox.flow.settlement import RetryPolicy, decide
@@ -30,9 +25,9 @@ from outbox.store.work import WorkStore
 from tests.bench.draining import TIMING
 from tests.bench.intake import OWNER, entry
 from tests.bench.ledger import write_schedules
-from tests.bench.measure import Result, check, peak_memory
+from tests.bench.measure import Result, check
+from tests.bench.processes import processes
 from tests.bench.stage import Stage
-from tests.bench.stores import entries, settings_of
 
 _BATCH = 100
 _POLICY = RetryPolicy()
@@ -42,7 +37,6 @@ _STRIDE = 7919
 """A prime, so that going on by so many, one comes by every schedule before any comes again."""
 T = TypeVar("T")
 _FEW = 1000
-_MOST_SECONDS = 120
 
 _PAGES: LiteralString = """
     SELECT sum(heap_blks_read + heap_blks_hit + coalesce(idx_blks_read + idx_blks_hit, 0)
@@ -59,10 +53,6 @@ _BYTES = """
     SELECT c.relname AS name, pg_table_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS of_indexes
       FROM pg_class c WHERE c.oid = ANY (ARRAY['outbox.intents', 'outbox.events', 'outbox.lanes']::regclass[])
 """
-_CONNECTED: LiteralString = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-)
-_CREATED = "SELECT count(*) FROM outbox.events WHERE type = 'schedule.created'"
 
 
 async def capacity(stage: Stage) -> list[Result]:
@@ -86,7 +76,7 @@ async def capacity(stage: Stage) -> list[Result]:
         )
         for name in few
     ]
-    return [*pages, *kept, *await _written(stage), await _worker(stage)]
+    return [*pages, *kept, *await _written(stage), *await processes(stage)]
 
 
 def _single(row: str, ratio: float, at_most: float, detail: dict[str, Any]) -> Result:
@@ -189,39 +179,3 @@ async def _written(stage: Stage) -> list[Result]:
 async def _spent(engine: AsyncEngine) -> Mapping[str, int]:
     await rows(engine, "SELECT pg_stat_force_next_flush()", {})
     return (await rows(engine, _SPENT, {}))[0]
-
-
-async def _worker(stage: Stage) -> Result:
-    """The memory and the connections of `outbox run` when it has worked on real stores."""
-    creates = stage.scale.of(500, least=5)
-    with stage.database() as url:
-        await schema.apply(settings_of(stage, url), lambda _: True)
-        async with (
-            await psycopg.AsyncConnection.connect(url, autocommit=True) as line,
-            _running(stage, url) as pid,
-        ):
-            await outbox.enqueue_many(line, [(one, OWNER) for one in entries(creates)])
-            async with asyncio.timeout(_MOST_SECONDS):
-                while await _number(line, _CREATED) < creates:  # noqa: ASYNC110 - it is the worker that goes on
-                    await asyncio.sleep(0.2)
-            connected, peak = await _number(line, _CONNECTED), peak_memory(pid)
-    detail = {"peak_mib": round(peak / 2**20, 1), "connections": connected, "creates": creates}
-    return _single("P15/worker", peak / 2**28, 1.0, detail)
-
-
-@asynccontextmanager
-async def _running(stage: Stage, url: str) -> AsyncIterator[int]:
-    environment = {**os.environ, **stage.stack.environment(), "OUTBOX_DATABASE_URL": url}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "outbox", "run"), env=environment, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield process.pid
-    finally:
-        process.kill()
-        await process.wait()
-
-
-async def _number(line: psycopg.AsyncConnection[Any], statement: LiteralString) -> int:
-    row = await (await line.execute(statement)).fetchone()
-    return int(row[0]) if row else 0

@@ -77,6 +77,8 @@ TITLES: Mapping[str, str] = {
     "P15/create": "WAL of a create from its request to its end, of 8 KB",
     "P15/delete": "the same of a delete",
     "P15/worker": "a worker's peak memory on real stores, of 256 MB",
+    "P15/kafka-worker": "the same on the Kafka wire",
+    "P15/relay": "the same of the relay, which publishes events, too",
 }
 
 
