@@ -53,7 +53,8 @@ class Drained:
 
 
 async def _processes(stage: Stage) -> list[Result]:
-    intents = stage.scale.of(100_000, least=60)
+    # Enough for each of eight to make what it pays once, connections and plans, a small part of it.
+    intents = stage.scale.of(200_000, least=60)
     counts = _PROCESSES if stage.scale.share else _OF_SMOKE
     taken: dict[int, list[Drained]] = {count: [] for count in counts}
 
