@@ -16,7 +16,8 @@ from outbox.errors import ErrorCode
 from outbox.settings import Settings
 from outbox.stack import StackInfo
 from tests.audit.test_real_stores import ALICE, converge, create, drifts, enqueue
-from tests.conftest import copied, settings_for
+from tests.conftest import settings_for
+from tests.stack.databases import copied
 
 NAMESPACE = "of-another-outbox"
 
