@@ -56,9 +56,8 @@ class Traced:
     def __init__(self, late: Late, inner: Observer) -> None:
         self._late = late
         self._inner = inner
-        # What is attempted, and the contexts of what was and is not settled yet.
-        self._begun: dict[tuple[int, int], Begun] = {}
-        self._ended: dict[tuple[int, int], SpanContext] = {}
+        # Of what was attempted and is not settled yet.
+        self._attempted: dict[tuple[int, int], SpanContext] = {}
 
     def took(self, dispatches: Sequence[Dispatch], seconds: float) -> None:
         """Make no span: nothing of an intent happens then."""
@@ -69,23 +68,21 @@ class Traced:
         self._inner.began(dispatch)
         below, links = _place(dispatch)
         span = self._late.begin(_PROCESS, SpanKind.CONSUMER, _about(dispatch), below=below, links=links)
-        self._begun[dispatch.intent_id.int, dispatch.lease_number] = span
-        current.spans.set(_Calls(self._late, span.context))
+        current.spans.set(_Attempt(self._late, span))
 
     def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
         """End it."""
         self._inner.attempted(dispatch, outcome, seconds)
-        now = time.time_ns()
-        key = dispatch.intent_id.int, dispatch.lease_number
-        # Where the ledger was set back, two attempts may have one name: the first that ends has the span.
-        if span := self._begun.pop(key, None):
-            self._ended[key] = span.context
+        attempt = current.spans.get()
+        if isinstance(attempt, _Attempt):
+            now, span = time.time_ns(), attempt.span
+            self._attempted[dispatch.intent_id.int, dispatch.lease_number] = span.context
             self._late.end(span, now - int(seconds * 1e9), now, *_came_out(outcome))
 
     def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
         """Make the span of a settle, linked to the attempts that it settles."""
         self._inner.settled(batch, settled, seconds)
-        made = [self._ended.pop((one.intent_id.int, one.lease_number), None) for one in batch]
+        made = [self._attempted.pop((one.intent_id.int, one.lease_number), None) for one in batch]
         links = [Link(one) for one in made[:_LINKS_MOST] if one]
         about: dict[str, str | int] = {
             **_messaging("settle"),
@@ -97,18 +94,18 @@ class Traced:
         self._late.end(span, now - int(seconds * 1e9), now, {})
 
 
-class _Calls:
-    """Makes the spans of an attempt's calls."""
+class _Attempt:
+    """An attempt that is being made: it makes the spans of its calls."""
 
-    __slots__ = ("_attempt", "_late")
+    __slots__ = ("_late", "span")
 
-    def __init__(self, late: Late, attempt: SpanContext) -> None:
+    def __init__(self, late: Late, span: Begun) -> None:
         self._late = late
-        self._attempt = attempt
+        self.span = span
 
     def call(self, system: str, method: str) -> AbstractContextManager[Mapping[str, str]]:
         """Make the span of one call; the store's own spans go below it, by the headers."""
-        below = set_span_in_context(NonRecordingSpan(self._attempt), Context())
+        below = set_span_in_context(NonRecordingSpan(self.span.context), Context())
         about = {"rpc.system.name": "grpc", "rpc.method": method, "peer.service": system}
         return _Call(self._late, self._late.begin(method, SpanKind.CLIENT, about, below=below))
 

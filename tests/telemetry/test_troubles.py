@@ -38,9 +38,9 @@ SOONER = {
     "_revocation_age_seconds) > 45": "_revocation_age_seconds) > 4",
     "_breaker_age_seconds) > 300": "_breaker_age_seconds) > 1",
     "_breaker_age_seconds) > 1800": "_breaker_age_seconds) > 2",
-    "[15m])) > 10": "[15s])) > 0",
+    "[15m])) > 10": "[30s])) > 0",
     "_unpublished_events) > 100": "_unpublished_events) > 0",
-    "[15m]": "[15s]",
+    "[15m]": "[30s]",
 }
 FIRING = 'ALERTS{alertstate="firing"}'
 
@@ -135,11 +135,6 @@ class Scene:
     async def is_quiet(self) -> None:
         await self.sees(FIRING, none=True)
 
-    async def fired(self) -> set[str]:
-        """The names of all that have fired so far."""
-        found = await asyncio.to_thread(self.server.ask, f"max_over_time({FIRING}[10m])")
-        return {one["metric"]["alertname"].removeprefix("Outbox") for one in found}
-
 
 @pytest.fixture
 async def scene(
@@ -175,7 +170,7 @@ async def scene(
             await scene.kill()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_each_trouble_fires_its_alert_which_goes_quiet_after_it(
     scene: tuple[Scene, list[int]],
     running_stack: Stack,
@@ -187,8 +182,6 @@ async def test_each_trouble_fires_its_alert_which_goes_quiet_after_it(
     worker = await it.start(first)
     await it.ends(*await it.create("gone", "drifts", "halted"))
     await it.is_quiet()
-    # Before a worker was scraped, there was none; and it hears wake-ups a moment after that.
-    assert await it.fired() <= {"NoWorker", "Deaf"}
 
     await _schedules_go_wrong(it, spicedb)
     await _stores_and_broker_are_away(it, spicedb, temporal, running_stack)
