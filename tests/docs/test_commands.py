@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -45,8 +46,9 @@ MENTIONED = [
 ]
 
 
+@cache
 def commands_of(command: Any) -> Mapping[str, Any]:
-    """The commands below one, by name."""
+    """The commands below one, by name; making all of them takes a while."""
     if command is CLI:
         return {name: CLI.get_command(None, name) for name in COMMANDS}
     return getattr(command, "commands", {})
