@@ -32,7 +32,7 @@ NIGHTLY = "nightly"
 NOBODY = Principal()
 BAD_CRON = "not a cron"
 _REQUEST: Mapping[str, Any] = {"workflow_name": "Run", "task_queue": "agents"}
-_WORK_SECONDS = 60.0
+_WORK_SECONDS = 240.0
 PATIENT: dict[str, Any] = {"step_timeout_seconds": 20.0, "lease_seconds": 20.0}
 """For steps that stand at a gate: they must not run out of time there, however slow the machine."""
 
@@ -250,3 +250,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
 async def said(log: Path, words: str) -> bool:
     """Whether a process has logged these words."""
     return words in await asyncio.to_thread(log.read_text)
+
+
+async def ends_as(pipeline: Pipeline, intent_id: UUID, event: str, code: str | None = None) -> None:
+    """Assert how an intent has ended."""
+    assert await pipeline.ledger.ended_as(intent_id) == (event, code)

@@ -1,32 +1,22 @@
 """Traces that break simpler designs, each by name, on the real stores."""
 
 import asyncio
-import signal
-import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import orjson
 import pytest
 from grpc import StatusCode as Status
 
-from outbox.stack import Stack
-from tests.pipeline.harness import BAD_CRON, NOBODY, PATIENT, Pipeline, said
+from tests.pipeline.harness import BAD_CRON, NOBODY, PATIENT, Pipeline, ends_as
 from tests.pipeline.ledger import until
 from tests.pipeline.stores import legacy, owner, registered
-from tests.stack.containers import ContainerStack
 
 WRITE, REMOVE, READ = "WriteRelationships", "DeleteRelationships", "ReadRelationships"
 CREATE, DELETE, DESCRIBE = "CreateSchedule", "DeleteSchedule", "DescribeSchedule"
 REFUSAL = {"status": Status.INVALID_ARGUMENT, "details": "no such time zone"}
 # For who looks while a step holds: a machine with other work may come to look late.
 HOLDS_LONGER: dict[str, Any] = {"late_write_seconds": 4.0}
-
-
-async def ends_as(pipeline: Pipeline, intent_id: object, event: str, code: str | None = None) -> None:
-    assert await pipeline.ledger.ended_as(intent_id) == (event, code)  # type: ignore[arg-type]
 
 
 class TestSomebodyElsesName:
@@ -610,114 +600,6 @@ class TestLanes:
         assert depths == {"behind": 20_000, "all": 20_001}
 
 
-class TestLeases:
-    """A settle names its lease; one that is over is dropped and counted."""
-
-    @pytest.mark.both_wires
-    async def test_a_worker_that_comes_back_after_its_lease_is_dropped(
-        self, pipeline: Pipeline, tmp_path: Path
-    ) -> None:
-        gate = pipeline.temporal.gate(CREATE, after_effect=True)
-        intent = await pipeline.create()
-        async with pipeline.process(tmp_path / "worker.log", "--json") as process:
-            await gate.reached.wait()
-            process.send_signal(signal.SIGSTOP)
-            # Its own clock stands still; another takes over when the lease ends.
-            await pipeline.work()
-            await ends_as(pipeline, intent.id, "created")
-            before = await pipeline.ledger.rows("SELECT * FROM outbox.events ORDER BY id")
-            gate.open()
-            process.send_signal(signal.SIGCONT)
-            await until("the settle to be dropped", lambda: said(tmp_path / "worker.log", "settle.dropped"))
-            process.send_signal(signal.SIGTERM)
-            stdout, _ = await process.communicate()
-            assert process.returncode == 0
-        assert orjson.loads(stdout)["dropped"] == 1
-        assert await pipeline.ledger.rows("SELECT * FROM outbox.events ORDER BY id") == before
-        (taken,) = [
-            a for a in await pipeline.ledger.attempts(intent.id) if a["error_code"] == "lease_expired"
-        ]
-        assert taken["lease_number"] >= 1
-        await pipeline.agree()
-
-    @pytest.mark.both_wires
-    async def test_a_worker_that_comes_back_does_not_settle_for_its_successor(
-        self, pipeline: Pipeline, tmp_path: Path
-    ) -> None:
-        mine = pipeline.temporal.gate(CREATE, after_effect=True)
-        successors = pipeline.temporal.gate(CREATE)
-        intent = await pipeline.create()
-        async with pipeline.process(tmp_path / "worker.log") as process:
-            await mine.reached.wait()
-            process.send_signal(signal.SIGSTOP)
-            async with pipeline.working(**PATIENT):
-                await successors.reached.wait()
-                leased = await pipeline.ledger.head(intent.id)
-                mine.open()
-                process.send_signal(signal.SIGCONT)
-                await until(
-                    "the settle to be dropped", lambda: said(tmp_path / "worker.log", "settle.dropped")
-                )
-                assert await pipeline.ledger.events(intent.id) == ["create.requested", "registered"]
-                assert await pipeline.ledger.head(intent.id) == leased
-                # The settle was late, not wrong: the successor finds the schedule.
-                successors.open()
-                await pipeline.ledger.await_event(intent.id, "created")
-        await pipeline.agree()
-
-    async def test_a_worker_that_was_stopped_within_a_delete_wakes_up_to_nothing(
-        self, pipeline: Pipeline, tmp_path: Path
-    ) -> None:
-        """For longer than its lease, its deadline and the hold for late writes; then it works on."""
-        await pipeline.create(by="alice")
-        await pipeline.work()
-        looked = pipeline.temporal.gate(DESCRIBE, after_effect=True)
-        await pipeline.delete()
-        again = await pipeline.create(by="bob")
-        async with pipeline.process(tmp_path / "worker.log") as process:
-            await looked.reached.wait()
-            process.send_signal(signal.SIGSTOP)
-            # It will find the answer that the victim is there, and its deadline long gone.
-            looked.open()
-            await pipeline.work()
-            await ends_as(pipeline, again.id, "created")
-            process.send_signal(signal.SIGCONT)
-            await until("the settle to be dropped", lambda: said(tmp_path / "worker.log", "settle.dropped"))
-            assert len(pipeline.temporal.calls(DELETE)) == 1
-            later = await pipeline.create("later")
-            await pipeline.ledger.await_event(later.id, "created")
-            process.send_signal(signal.SIGTERM)
-            assert await process.wait() == 0
-        await pipeline.agree()
-
-    @pytest.mark.direct_wire
-    async def test_a_duplicate_dispatch_changes_nothing(self, pipeline: Pipeline) -> None:
-        intent = await pipeline.create()
-        async with pipeline._open() as worker:
-            worker.stop()  # what follows is left to others
-            (dispatch,) = await worker._source.take(worker._credit.for_claim())
-            for _ in range(2):
-                await worker._work(dispatch)
-                await worker._settler.flush()
-            assert worker.summary()["dropped"] == 1
-        assert await pipeline.ledger.events(intent.id) == ["create.requested", "registered"]
-        assert len(pipeline.spicedb.calls(WRITE)) == 2
-        await pipeline.work()
-        await pipeline.agree()
-
-    @pytest.mark.direct_wire
-    async def test_an_outcome_twice_in_one_batch_settles_once(self, pipeline: Pipeline) -> None:
-        intent = await pipeline.create()
-        async with pipeline._open() as worker:
-            worker.stop()  # what follows is left to others
-            (dispatch,) = await worker._source.take(worker._credit.for_claim())
-            await asyncio.gather(worker._work(dispatch), worker._work(dispatch))
-            await worker._settler.flush()
-        assert await pipeline.ledger.events(intent.id) == ["create.requested", "registered"]
-        await pipeline.work()
-        await pipeline.agree()
-
-
 class TestStoresThatCantBeUsed:
     """Unreachable or misconfigured stores cost time: no strikes, and no intent."""
 
@@ -773,63 +655,4 @@ class TestStoresThatCantBeUsed:
         await ends_as(pipeline, intents[0].id, "created")
         await ends_as(pipeline, intents[1].id, "create_failed", "refused")
         await ends_as(pipeline, intents[2].id, "deleted")
-        await pipeline.agree()
-
-
-@pytest.mark.both_wires
-class TestDrain:
-    """A worker that is told to stop settles or releases what it has, and ends in bounded time."""
-
-    async def test_sigterm_with_a_step_that_does_not_end(self, pipeline: Pipeline, tmp_path: Path) -> None:
-        stuck = pipeline.temporal.gate(CREATE, when=pipeline.about(pipeline.lane("stuck")))
-        settings = {**PATIENT, "drain_seconds": 0.5}
-        intent = await pipeline.create("stuck")
-        async with pipeline.process(tmp_path / "worker.log", **settings) as process:
-            await stuck.reached.wait()
-            began = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-            assert await process.wait() == 0
-            took = time.monotonic() - began
-        assert took < 10
-        (released,) = await pipeline.ledger.attempts(intent.id)
-        assert released["error_code"] == "released"
-        await pipeline.work()
-        await ends_as(pipeline, intent.id, "created")
-        await pipeline.agree()
-
-    @pytest.mark.parametrize("server", ["postgres", "spicedb", "temporal"])
-    async def test_sigterm_while_a_server_hangs(
-        self, pipeline: Pipeline, running_stack: Stack | ContainerStack, tmp_path: Path, server: Any
-    ) -> None:
-        await pipeline.create()
-        async with pipeline.process(tmp_path / "worker.log", drain_seconds=0.5) as process:
-            await until("it to work", lambda: said(tmp_path / "worker.log", "worker.started"))
-            running_stack.pause(server)
-            try:
-                process.send_signal(signal.SIGTERM)
-                async with asyncio.timeout(20):
-                    code = await process.wait()
-            finally:
-                running_stack.resume(server)
-            # What hangs in Postgres, a claim for one, is cut off; and that can be told from a drain.
-            cut_off = server == "postgres" and await said(tmp_path / "worker.log", "worker.cut_off")
-            assert code == int(cut_off)
-        await pipeline.work()
-        await pipeline.agree()
-
-    async def test_sigterm_lets_a_step_finish(self, pipeline: Pipeline, tmp_path: Path) -> None:
-        gate = pipeline.temporal.gate(CREATE)
-        intent = await pipeline.create()
-        follower = await pipeline.delete()
-        patient = {**PATIENT, "drain_seconds": 20.0}
-        async with pipeline.process(tmp_path / "worker.log", **patient) as process:
-            await gate.reached.wait()
-            process.send_signal(signal.SIGTERM)
-            await until("it to drain", lambda: said(tmp_path / "worker.log", "worker.draining"))
-            gate.open()
-            assert await process.wait() == 0
-        await ends_as(pipeline, intent.id, "created")
-        assert await pipeline.ledger.attempts(intent.id) == []
-        assert await pipeline.ledger.events(follower.id) == ["delete.requested"]
-        await pipeline.work()
         await pipeline.agree()
