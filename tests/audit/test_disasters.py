@@ -114,7 +114,7 @@ async def test_a_ledger_that_is_lost_is_built_again_from_the_stores(
         await converge(empty)
         assert await stores.of("two") == (frozenset(), None, "")
         async with open_engine(empty.database_url.get_secret_value()) as engine:
-            result = await outbox.wait(engine, taken, timeout=30)
+            result = await outbox.wait(engine, taken, timeout=240)
         assert result.error
         assert result.error.code == "conflict_live"
         assert (await judge(empty))[0] == []

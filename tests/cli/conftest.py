@@ -38,7 +38,7 @@ Cli = Callable[..., Ran]
 def silence() -> Iterator[socket.socket]:
     """A store that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(60)
+        server.settimeout(240)
         yield server
 
 

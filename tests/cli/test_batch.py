@@ -55,7 +55,7 @@ def started(
 
 def said(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """Its code, and what it says, which it does in one line."""
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     (one,) = err.decode().splitlines()
     return process.returncode, one
 
@@ -141,7 +141,7 @@ def test_stdin_is_utf_8_without_its_mark_whatever_the_locale(
 ) -> None:
     elsewhere = {"LC_ALL": "C", "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
     with started(environment | elsewhere, "-") as process:
-        out, _ = process.communicate(BOM + line("a", workflow_name="Übersicht"), timeout=60)
+        out, _ = process.communicate(BOM + line("a", workflow_name="Übersicht"), timeout=240)
     assert (process.returncode, out) == (0, b"enqueued 1 intents\n")
     assert workflows(database) == ["Übersicht"]
 
@@ -238,7 +238,7 @@ class TestInterrupted:
             process.stdin.write(line("a") * LINES)
             process.stdin.flush()
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)  # before its stdin ends
+            process.wait(timeout=240)  # before its stdin ends
             assert said(process) == (130, "outbox: interrupted: nothing was enqueued")
         assert workflows(database) == []
 
@@ -282,7 +282,7 @@ class TestStdout:
             Path("/dev/full").open("wb") as full,
             started(environment, str(file), "--json", "--keep-going", stdout=full.fileno()) as process,
         ):
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=240)
         assert process.returncode == 1
         assert err.decode().splitlines() == [
             "line 2: not JSON: Expecting value at column 1",

@@ -80,7 +80,7 @@ def test_ctrl_c_is_one_line_and_130(
     with start(command, silent) as process:
         connection, _ = silence.accept()
         process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)
+        told = process.communicate(timeout=240)
         connection.close()
     assert (process.returncode, told) == (130, ("", "outbox: interrupted\n"))
 
@@ -94,7 +94,7 @@ def test_ctrl_c_while_a_command_is_still_being_loaded(silent: dict[str, str], tm
         (tmp_path / "gate").open("w"),  # opens as soon as the library is read
     ):
         process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)
+        told = process.communicate(timeout=240)
     assert (process.returncode, told) == (130, ("", "outbox: interrupted\n"))
 
 
@@ -106,7 +106,7 @@ def test_a_reader_that_has_gone_is_no_error_and_worth_no_word(
     with start(words, {**os.environ, **environment}) as process:
         assert process.stdout
         process.stdout.close()
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=240)
     # A shell reports either as 141.
     assert (process.returncode in {141, -signal.SIGPIPE}, told) == (True, "")
 
@@ -126,7 +126,7 @@ def test_nobody_to_hear_of_an_error_changes_no_code(silent: dict[str, str]) -> N
     with start(("intents",), away) as process:
         assert process.stderr
         process.stderr.close()
-        process.wait(60)
+        process.wait(240)
     assert process.returncode == 3
 
 

@@ -198,7 +198,7 @@ def test_the_first_line_may_be_all_that_is_read(ledger: Ledger) -> None:
         env=ledger.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert (ran.stdout.count("\n"), ran.stdout.split()[0], ran.stderr) == (1, "intent", "")
@@ -223,7 +223,7 @@ def test_ctrl_c_while_waiting_for_an_outcome_is_one_line_and_130(ledger: Ledger)
         while connection.execute(waiting).fetchone() is None:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=240)
     assert (process.returncode, told) == (130, "outbox: interrupted\n")
 
 
@@ -235,7 +235,7 @@ def printed(command: Sequence[str], ledger: Ledger, width: int | None, **changes
         def run(path: str) -> None:
             process = FORKS.Process(target=_run, args=(command, environment, path))
             process.start()
-            process.join(60)
+            process.join(240)
 
         if width is None:
             run(file.name)
@@ -288,5 +288,5 @@ def terminal(width: int) -> Iterator[tuple[int, bytearray]]:
         yield theirs, shown
     finally:
         os.close(theirs)
-        reader.join(60)
+        reader.join(240)
         os.close(ours)

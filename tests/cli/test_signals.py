@@ -109,7 +109,7 @@ def test_sigterm_to_process_1_while_a_store_is_silent(
         connection, _ = silence.accept()
         with connection:
             os.kill(child_of(process.pid), signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.communicate(timeout=240)
     assert process.returncode == code
 
 
@@ -127,7 +127,7 @@ def signalled(
         env=environment | at,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

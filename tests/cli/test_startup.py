@@ -46,7 +46,7 @@ def loaded_after_each(*commands: tuple[tuple[str, ...], dict[str, str]]) -> list
         input="\n".join(map(repr, commands)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     lines = [line.split() for line in ran.stderr.splitlines() if line.startswith("loaded ")]
@@ -112,7 +112,9 @@ def test_what_only_asks_postgres_loads_no_client_of_a_store(arguments: tuple[str
 def test_producers_load_no_client_of_a_store() -> None:
     """Rule 10."""
     code = "import outbox, sys\n[getattr(outbox, name) for name in outbox.__all__]\nprint(*sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True
+    )
     assert {name.partition(".")[0] for name in ran.stdout.split()} & CLIENTS == set()
 
 
@@ -135,7 +137,7 @@ def test_every_command_is_listed() -> None:
 
 def test_the_package_is_the_command() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "outbox", "--version"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "outbox", "--version"], capture_output=True, text=True, timeout=240, check=True
     )
     assert ran.stdout.strip()[0].isdigit()
 
@@ -156,7 +158,7 @@ def test_type_checkers_see_the_names_and_no_others(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=540,
         check=False,
     )
     (wrong, *_) = ran.stdout.splitlines()

@@ -35,11 +35,11 @@ def test_it_tells_its_address_and_ends_by_a_signal(environment: Environment) -> 
         assert url.startswith("http://127.0.0.1:")
         assert httpx.get(f"{url}api/v1/overview").json()["pending"] == 0
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
 
 
 def test_where_others_reach_it_it_asks_for_a_guard(environment: Environment) -> None:
     with console(environment, "--host", "0.0.0.0") as process:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=240)
     assert process.returncode == 2
     assert b"only with OUTBOX_CONSOLE_TOKEN or" in said

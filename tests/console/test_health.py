@@ -71,7 +71,7 @@ async def test_who_works_is_seen_and_who_is_gone_is_said_to_be(
 ) -> None:
     assert "None was seen in the last half minute" in (await client.get("/")).text
     settings = settings_for(stack, ledger)
-    async with present(settings, ["temporal", "authz"]), present(settings, [RELAY]), asyncio.timeout(60):
+    async with present(settings, ["temporal", "authz"]), present(settings, [RELAY]), asyncio.timeout(240):
         workers: list[Any] = []
         while len(workers) < 2:
             workers = (await client.get("/api/v1/overview")).json()["workers"]

@@ -71,7 +71,7 @@ async def test_who_asks_the_same_shares_one_read() -> None:
 
 
 async def lines(client: httpx.AsyncClient) -> AsyncIterator[str]:
-    async with client.stream("GET", "/live", timeout=60) as stream:
+    async with client.stream("GET", "/live", timeout=240) as stream:
         async for line in stream.aiter_lines():
             yield line
 

@@ -104,7 +104,7 @@ async def blank_endpoint() -> AsyncIterator[str]:
 async def blank(blank_endpoint: str) -> AsyncIterator[AuthzClient]:
     """The second SpiceDB, without a schema."""
     client = AuthzClient.connect(blank_endpoint, "token", tls=False)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while True:
             try:
                 await client.write_schema("", Call.within(5))
@@ -122,10 +122,10 @@ def schedule_id() -> str:
 
 @pytest.fixture
 def dispatch(schedule_id: str) -> Callable[..., Dispatch]:
-    """Makes dispatches of the test's lane: by default of a new intent, by ``alice``, for ten seconds."""
+    """Makes dispatches of the test's lane: by default of a new intent, by ``alice``, for two minutes."""
 
     def make(
-        event_type: EventType, *, intent: UUID | None = None, seconds: float = 10, **fields: Any
+        event_type: EventType, *, intent: UUID | None = None, seconds: float = 120, **fields: Any
     ) -> Dispatch:
         defaults: dict[str, Any] = {
             "schedule_id": schedule_id,

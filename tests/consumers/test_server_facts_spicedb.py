@@ -56,7 +56,7 @@ class Raw:
         operation = operation or RelationshipUpdate.OPERATION_TOUCH
         updates = [RelationshipUpdate(operation=operation, relationship=one) for one in relationships]
         await self._stub.WriteRelationships(
-            WriteRelationshipsRequest(updates=updates), metadata=self._metadata, timeout=10
+            WriteRelationshipsRequest(updates=updates), metadata=self._metadata, timeout=240
         )
 
     async def delete(self, resource_type: str, resource_id: str) -> None:
@@ -65,7 +65,7 @@ class Raw:
                 resource_type=resource_type, optional_resource_id=resource_id
             )
         )
-        await self._stub.DeleteRelationships(request, metadata=self._metadata, timeout=10)
+        await self._stub.DeleteRelationships(request, metadata=self._metadata, timeout=240)
 
 
 def owned(resource_id: str, user: str = "alice") -> Tuple:

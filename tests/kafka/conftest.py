@@ -39,7 +39,7 @@ class Broker:
         if self._producer is None:
             # Doubles do no harm here, so a broker that has just lost what it knew of us needs no sequence.
             self._producer = KafkaProducer(**self.cluster.options, enable_idempotence=False)
-        self._producer.send(self.topic(topic), value=value, key=key, partition=partition).get(timeout=60)
+        self._producer.send(self.topic(topic), value=value, key=key, partition=partition).get(timeout=240)
 
     def read(self, topic: str) -> list[Any]:
         """All records of a topic, each partition's in order."""

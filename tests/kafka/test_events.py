@@ -71,7 +71,7 @@ async def publishing(settings: Settings, producer: Producer | None = None) -> As
 
 
 async def drained(query: Query) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while await query("SELECT FROM outbox.publications"):  # noqa: ASYNC110 - the event is in Postgres
             await asyncio.sleep(0.02)
 

@@ -80,7 +80,7 @@ async def test_nobody_makes_topics_by_the_way(settings: Settings, enqueue: Enque
     await enqueue()
     async with open_relay(mine) as relay:
         running = asyncio.create_task(relay.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while not relay.recalled:  # noqa: ASYNC110 - a broker brings it about
                 await asyncio.sleep(0.02)
         relay.stop()
@@ -119,7 +119,7 @@ async def test_the_state_of_the_group_tells_lag_and_members(
     }
     async with bench.worker(until_idle=False) as worker:
         running = asyncio.create_task(worker.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while await shares(settings, row["id"]) != {(1, 0)}:  # noqa: ASYNC110 - a broker brings it about
                 await asyncio.sleep(0.1)
         worker.stop()
@@ -217,7 +217,7 @@ def secured(tmp_path: Path, kafka: str) -> Iterator[dict[str, object]]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=240)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -51,7 +51,7 @@ async def open_source(settings: Settings, broker: Broker, outbox_id: UUID) -> As
             yield source
 
 
-async def soon(what: Callable[[], bool], *, seconds: float = 30) -> None:
+async def soon(what: Callable[[], bool], *, seconds: float = 240) -> None:
     async with asyncio.timeout(seconds):
         while not what():  # noqa: ASYNC110 - it is another thread that brings it about
             await asyncio.sleep(0.02)
@@ -60,7 +60,7 @@ async def soon(what: Callable[[], bool], *, seconds: float = 30) -> None:
 async def taken_by(source: KafkaSource, until: Callable[[Sequence[Dispatch]], bool]) -> list[Dispatch]:
     """What a source takes, until that is enough."""
     found: list[Dispatch] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while not until(found):
             found += await source.take(CREDIT)
             await source.wait_for_work(0.05)
@@ -160,7 +160,7 @@ async def test_two_members_share_the_partitions_and_one_that_leaves_gives_back_w
 
 async def one_each(*sources: KafkaSource) -> list[Dispatch]:
     found: list[Dispatch] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         for source in sources:
             while not (taken := await source.take({Consumer.AUTHZ: 1})):
                 for other in sources:
@@ -188,7 +188,7 @@ async def test_slow_steps_hold_up_neither_their_partition_nor_the_membership(
     bench.effects.behaviour = behave
     async with bench.worker(concurrency=2, step_timeout=60.0, lease=60.0) as worker:
         running = asyncio.create_task(worker.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while (await query(CREATED))[0]["n"] < 15:  # noqa: ASYNC110 - the event is a row in Postgres
                 await asyncio.sleep(0.02)
         release.set()
@@ -211,7 +211,7 @@ async def test_partitions_that_were_full_go_on_while_others_are_read(
             broker.put("dispatch.temporal", b"{}", partition=more % 4)
             await soon(lambda before=before: source.dropped["bad"] > before)  # type: ignore[misc]
             await source.take({Consumer.TEMPORAL: 50})
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(240):
             while source.dropped["bad"] < 405:
                 await source.take(CREDIT)
                 await source.wait_for_work(0.05)
@@ -228,7 +228,7 @@ async def test_many_stale_records_are_set_aside_at_once_whatever_room_there_is(
         broker.put("dispatch.authz", encode(stale), partition=0)
     broker.put("dispatch.authz", value, partition=0)
     asked = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while not (taken := await source.take({Consumer.AUTHZ: 1})):
             asked += 1
             await source.wait_for_work(0.05)

@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.02
 
 
 async def until(
-    what: str, probe: Callable[[], Awaitable[Any]], *, seconds: float = 30.0, poll: float = _POLL_SECONDS
+    what: str, probe: Callable[[], Awaitable[Any]], *, seconds: float = 240.0, poll: float = _POLL_SECONDS
 ) -> Any:
     """Wait until the probe finds something, and return it."""
     deadline = time.monotonic() + seconds
@@ -73,19 +73,19 @@ class Ledger:
         found = await self.rows("SELECT * FROM outbox.queue WHERE intent_id = %s", intent_id)
         return found[0] if found else None
 
-    async def await_row(self, statement: str, *, seconds: float = 30.0) -> None:
+    async def await_row(self, statement: str, *, seconds: float = 240.0) -> None:
         async def reached() -> bool:
             return bool(await self.rows(statement))
 
         await until(f"a row of {statement}", reached, seconds=seconds)
 
-    async def await_event(self, intent_id: UUID, event: str, *, seconds: float = 30.0) -> None:
+    async def await_event(self, intent_id: UUID, event: str, *, seconds: float = 240.0) -> None:
         async def reached() -> bool:
             return event in await self.events(intent_id)
 
         await until(f"{event} of {intent_id}", reached, seconds=seconds)
 
-    async def await_state(self, intent_id: UUID, state: str, *, seconds: float = 30.0) -> Row:
+    async def await_state(self, intent_id: UUID, state: str, *, seconds: float = 240.0) -> Row:
         async def reached() -> Row | None:
             row = await self.head(intent_id)
             return row if row and row["state"] == state else None

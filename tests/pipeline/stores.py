@@ -28,7 +28,7 @@ from consumers.calls import Call
 from consumers.temporal.request import MEMO_KEY
 from outbox.testing import Scheduled as Record
 
-_SECONDS = 30.0
+_SECONDS = 240.0
 _DAY = timedelta(days=1)
 _CERTAIN = CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION
 

@@ -197,7 +197,7 @@ async def test_a_worker_that_can_not_be_drained_is_cut_off_and_says_so(
 
 
 async def all_reached(scenes: list[Scene]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         await asyncio.gather(*(scene.gate.reached.wait() for scene in scenes))
 
 

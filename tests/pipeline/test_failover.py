@@ -99,7 +99,7 @@ async def test_an_application_whose_pool_has_connections_to_a_demoted_server_ask
             await _enqueue(asking, request)
         intent = await _enqueue(asking, request)
         async with pipeline.working():
-            result = await outbox.wait(waiting, intent.id, timeout=60)
+            result = await outbox.wait(waiting, intent.id, timeout=240)
     assert result.status is outbox.Status.SUCCEEDED
 
 

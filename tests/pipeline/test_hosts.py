@@ -101,7 +101,7 @@ def test_a_clock_that_is_ahead_prunes_nothing_that_late_writes_need(
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=540,
         check=False,
     )
     assert (ran.returncode, "is too young" in ran.stderr) == (2, True)
@@ -151,7 +151,7 @@ def test_a_postgres_whose_name_does_not_resolve_is_one_line_and_3(tmp_path: Path
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert ran.returncode == 3

@@ -71,7 +71,7 @@ async def goes_on(
     async with pipeline.working():
         first = [await ask(pipeline, f"n-{number}", "create") for number in range(LANES)]
         waits = [
-            asyncio.create_task(outbox.wait(waitables[number % 3], intent.id, timeout=120))
+            asyncio.create_task(outbox.wait(waitables[number % 3], intent.id, timeout=240))
             for number, intent in enumerate(first)
         ]
         asking = asyncio.create_task(ask_for_more(pipeline))
@@ -79,7 +79,7 @@ async def goes_on(
         await trouble()
         await pipeline.ledger.reconnect()
         more = await asking
-        ends = await asyncio.gather(*waits, *(outbox.wait(waitables[0], one.id, timeout=120) for one in more))
+        ends = await asyncio.gather(*waits, *(outbox.wait(waitables[0], one.id, timeout=240) for one in more))
         assert {result.status for result in ends} == {outbox.Status.SUCCEEDED}
     await pipeline.agree()
 

@@ -141,7 +141,7 @@ async def test_wake_ups_come_past_the_pooler(database: str, pooler: str, query: 
             woken.clear()
             await query("NOTIFY outbox_work")
             await woken.wait()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(240):
                 while not logs:  # noqa: ASYNC110 - the event is a line of the log
                     await asyncio.sleep(0.01)
     assert [one["event"] for one in logs] == ["notifier.deaf"]
@@ -204,7 +204,7 @@ async def test_a_driver_that_names_its_statements_is_told_so(pooler: str, driver
 async def test_a_wait_polls(pooler: str, enqueue: Enqueue, driver: str) -> None:
     intent: UUID = await enqueue()
     async with engine_on(pooler, driver or "psycopg", ON_ASYNCPG if driver == "asyncpg" else {}) as engine:
-        waiting = asyncio.create_task(outbox.wait(engine if driver else pooler, intent, timeout=60))
+        waiting = asyncio.create_task(outbox.wait(engine if driver else pooler, intent, timeout=240))
         async with Bench(pooler).worker() as worker:
             await worker.run()
         assert (await waiting).status is Status.SUCCEEDED

@@ -81,7 +81,7 @@ def _told(nap: Callable[..., Awaitable[None]], event: asyncio.Event) -> Callable
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_settle_ends_the_wait(shared: str, intent: Intent, kind: str) -> None:
     async with waitable(kind, shared) as where:
-        waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=60))
+        waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=240))
         await waiters(shared, 1)
         await end(shared, intent, "schedule.deleted", token="zed")
         assert await waiting == IntentResult(Status.SUCCEEDED, "schedule.deleted", None, "zed")
@@ -93,7 +93,7 @@ async def test_a_notification_cuts_the_nap_short(
 ) -> None:
     monkeypatch.setattr("outbox.producer.waiting._FIRST_NAP_SECONDS", 600.0)
     async with waitable(kind, shared) as where:
-        waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=60))
+        waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=240))
         await napping.wait()
         await end(shared, intent, "schedule.deleted")
         assert (await waiting).status == "succeeded"
@@ -103,7 +103,7 @@ async def test_polling_is_enough(
     shared: str, intent: Intent, napping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("outbox.producer.waiting.CHANNEL", "of_others")
-    waiting = asyncio.create_task(outbox.wait(shared, intent.id, timeout=60))
+    waiting = asyncio.create_task(outbox.wait(shared, intent.id, timeout=240))
     await napping.wait()
     await end(shared, intent, "schedule.deleted")
     assert (await waiting).status == "succeeded"
@@ -153,7 +153,7 @@ async def test_an_unknown_intent(shared: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_cancelled_wait_leaves_nothing_behind(shared: str, intent: Intent, kind: str) -> None:
     async with waitable(kind, shared) as where:
-        waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=60))
+        waiting = asyncio.create_task(outbox.wait(where, intent.id, timeout=240))
         await waiters(shared, 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

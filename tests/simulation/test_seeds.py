@@ -21,7 +21,7 @@ def simulate(*arguments: str, hash_seed: str = "random") -> subprocess.Completed
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=540,
     )
 
 

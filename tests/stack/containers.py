@@ -18,7 +18,7 @@ from outbox.stack.ports import pick
 from outbox.stack.stack import COMPONENTS, Name, locate
 from outbox.stack.state import State
 
-_START_SECONDS = 120.0
+_START_SECONDS = 240.0
 _POLL_SECONDS = 0.2
 
 

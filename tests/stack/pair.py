@@ -13,7 +13,7 @@ from outbox.stack.ports import pick
 from outbox.stack.postgres import database_url, run_program
 from outbox.stack.state import State
 
-_FOLLOW_SECONDS = 60.0
+_FOLLOW_SECONDS = 240.0
 _POLL_SECONDS = 0.05
 
 

@@ -239,7 +239,7 @@ def test_two_ups_at_once_and_two_stacks_side_by_side(stack: Stack, tmp_path: Pat
             subprocess.Popen([sys.executable, "-c", UP, str(home)], stdout=subprocess.PIPE, text=True)
             for _ in range(2)
         ]
-        answers = [up.communicate(timeout=60)[0] for up in ups]
+        answers = [up.communicate(timeout=240)[0] for up in ups]
         assert answers[0] == answers[1] == f"{other.info()}\n"
         theirs, ours = info(other).environment(), info(stack).environment()
         assert {name for name in ours if ours[name] == theirs[name]} == {

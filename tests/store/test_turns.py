@@ -44,7 +44,7 @@ async def test_who_may_only_connect_holds_up_neither_claims_nor_settles_nor_wait
     stranger.execute(EVERY_ADVISORY_LOCK.encode())
     await query("UPDATE outbox.instance SET publishes = true")
     intent = await enqueue(kind="delete")
-    waiting = asyncio.create_task(outbox.wait(database, intent, timeout=60))
+    waiting = asyncio.create_task(outbox.wait(database, intent, timeout=240))
     for _ in ("the schedule", "the registration"):
         (step,) = await store.claim(ONE_OF_EACH)
         await store.settle([decide(step, Done(), RetryPolicy(), random.Random(1))])

@@ -43,7 +43,7 @@ class Server:
     def ask(self, query: str) -> list[Any]:
         """The result of a query at this moment."""
         asked = urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(f"{self._url}/api/v1/query?{asked}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self._url}/api/v1/query?{asked}", timeout=240) as answer:
             found: list[Any] = json.load(answer)["data"]["result"]
         return found
 

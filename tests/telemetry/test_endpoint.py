@@ -26,7 +26,7 @@ def get(port: int, path: str, **headers: str) -> tuple[int, str, Message]:
     """Ask the endpoint; nothing of this thread's event loop goes on meanwhile."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=240) as answer:
             return answer.status, answer.read().decode(), answer.headers
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(), error.headers

@@ -51,7 +51,7 @@ class Shown(Unwatched):
 
     async def reaches(self, metric: Metric, value: float) -> None:
         """Wait until it is so much, or more."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while self.says(metric) < value:  # noqa: ASYNC110 - others bring it about
                 await asyncio.sleep(0.01)
 
@@ -69,7 +69,7 @@ async def test_wake_ups_are_counted_by_who_hears_them_and_who_is_deaf_says_so(
             show_notifier(hearing, one)
             show_notifier(deaf, other)
             await hearing.reaches(catalogue.LISTENING, 1)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(240):
                 while not logs:  # noqa: ASYNC110 - the event is a line of the log
                     await asyncio.sleep(0.01)
             for _ in range(3):

@@ -135,7 +135,7 @@ async def test_the_spans_of_a_create_lead_from_the_handler_to_the_stores(
     settings = settings_for(stack, database, **more)
     intent = await post(service(database, spans.tracer, agent), "/schedules/daily")
     async with working(settings, spans):
-        result = await outbox.wait(database, intent, timeout=60)
+        result = await outbox.wait(database, intent, timeout=240)
     assert result.event_type == "schedule.created"
 
     (handler,) = spans.named("POST /schedules/{name}")

@@ -27,7 +27,7 @@ from outbox.testing import FaultProxy
 CREATE = "CreateSchedule"
 WRITE = "WriteRelationships"
 REFUSED = "Failed to connect to remote host: Connection refused"
-STARTUP_SECONDS = 120
+STARTUP_SECONDS = 240
 # For calls that are not to time out: no wait for a busy machine is longer, short of the test's own end.
 LONG = 240.0
 

@@ -70,7 +70,7 @@ async def met(read: Read) -> Failure | None:
 
 async def met_after_the_cut(read: Read) -> Failure | None:
     """The same, as soon as a client that was connected has noticed that it isn't any more."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while (found := await met(read)) and found.code is LOST:
             pass
     return found

@@ -106,7 +106,7 @@ async def work(database: str) -> str:
     bench = Bench(database)
     async with bench.worker() as worker:
         await worker.run()
-    assert (await outbox.wait(database, intent.id, timeout=60)).status is Status.SUCCEEDED
+    assert (await outbox.wait(database, intent.id, timeout=240)).status is Status.SUCCEEDED
     assert bench.effects.asked[0].request["workflow_params"] == REQUEST.workflow_params
     return intent.schedule_id
 
@@ -139,13 +139,13 @@ async def test_a_time_out_that_is_too_short_is_waited_out_and_told(
         holder.execute("LOCK TABLE outbox.queue")
         async with Bench(database).worker() as worker:
             running = asyncio.create_task(worker.run())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(240):
                 while not [one for one in logs if one["event"] == "take.postponed"]:  # noqa: ASYNC110 - a log
                     await asyncio.sleep(0.01)
             setting(name, None)
             holder.rollback()
             await running
-    assert (await outbox.wait(database, intent.id, timeout=60)).status is Status.SUCCEEDED
+    assert (await outbox.wait(database, intent.id, timeout=240)).status is Status.SUCCEEDED
     assert {one["reason"] for one in logs if one["event"] == "take.postponed"} == {said}
 
 
@@ -160,7 +160,7 @@ async def working(url: str) -> AsyncIterator[None]:
 
 async def until_enqueued(database: str) -> outbox.Intent:
     """As a producer whose Postgres has just gone away does it."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while True:
             with contextlib.suppress(psycopg.OperationalError):
                 return await enqueued(database)
@@ -175,17 +175,17 @@ async def test_no_connection_left_is_waited_out(database: str) -> None:
         name = login.info.user
         async with working(f"{database}?user={name}&password=x"):
             first = await enqueued(database)
-            await outbox.wait(database, first.id, timeout=60)
+            await outbox.wait(database, first.id, timeout=240)
             limit = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format
             owner.execute(limit(sql.Identifier(name), 0))
             with capture_logs() as logs:
                 owner.execute(THROW_OUT, [name])
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(240):
                     while not any("too many connections" in one.get("reason", "") for one in logs):  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
             owner.execute(limit(sql.Identifier(name), -1))
             second = await enqueued(database)
-            assert (await outbox.wait(database, second.id, timeout=60)).status is Status.SUCCEEDED
+            assert (await outbox.wait(database, second.id, timeout=240)).status is Status.SUCCEEDED
 
 
 async def test_a_backend_that_the_kernel_kills_takes_all_with_it_for_a_moment(
@@ -195,10 +195,10 @@ async def test_a_backend_that_the_kernel_kills_takes_all_with_it_for_a_moment(
         pytest.skip("its process ids are the container's")
     async with working(database):
         first = await enqueued(database)
-        await outbox.wait(database, first.id, timeout=60)
+        await outbox.wait(database, first.id, timeout=240)
         async with await psycopg.AsyncConnection.connect(database) as victim:
             os.kill(victim.info.backend_pid, signal.SIGKILL)
             with pytest.raises(psycopg.OperationalError):
                 await victim.execute("SELECT 1")
         second = await until_enqueued(database)
-        assert (await outbox.wait(database, second.id, timeout=60)).status is Status.SUCCEEDED
+        assert (await outbox.wait(database, second.id, timeout=240)).status is Status.SUCCEEDED

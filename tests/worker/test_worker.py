@@ -38,7 +38,7 @@ def listening(workers: int) -> str:
     )
 
 
-async def rows_soon(query: Query, statement: str, *, seconds: float = 60) -> list[dict[str, object]]:
+async def rows_soon(query: Query, statement: str, *, seconds: float = 240) -> list[dict[str, object]]:
     """Ask until there is an answer."""
     async with asyncio.timeout(seconds):
         while not (rows := await query(statement)):  # noqa: ASYNC110 - the event is a row in Postgres
@@ -439,7 +439,7 @@ async def test_it_waits_out_a_read_only_server_and_connects_anew(
         writable.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
         async with bench.worker() as worker:
             running = asyncio.create_task(worker.run())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(240):
                 while not [one for one in logs if one["event"] == "take.postponed"]:  # noqa: ASYNC110 - a log
                     await asyncio.sleep(0.01)
             writable.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
