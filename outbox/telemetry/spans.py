@@ -57,33 +57,31 @@ class Traced:
         self._late = late
         self._inner = inner
         # Of what was attempted and is not settled yet.
-        self._attempted: dict[tuple[int, int], SpanContext] = {}
+        self._attempted: dict[tuple[int, int], _Attempt] = {}
 
     def took(self, dispatches: Sequence[Dispatch], seconds: float) -> None:
         """Make no span: nothing of an intent happens then."""
         self._inner.took(dispatches, seconds)
 
     def began(self, dispatch: Dispatch) -> None:
-        """Begin the span of an attempt: a child of the producer's while that is fresh, else linked to it."""
+        """Make ready for the spans of its calls."""
         self._inner.began(dispatch)
-        below, links = _place(dispatch)
-        span = self._late.begin(_PROCESS, SpanKind.CONSUMER, _about(dispatch), below=below, links=links)
-        current.spans.set(_Attempt(self._late, span))
+        current.spans.set(_Attempt(self._late, dispatch))
 
     def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
-        """End it."""
+        """Keep how it came out until it is settled: spans that are built together cost less."""
         self._inner.attempted(dispatch, outcome, seconds)
         attempt = current.spans.get()
         if isinstance(attempt, _Attempt):
-            now, span = time.time_ns(), attempt.span
-            self._attempted[dispatch.intent_id.int, dispatch.lease_number] = span.context
-            self._late.end(span, now - int(seconds * 1e9), now, *_came_out(outcome))
+            attempt.end(outcome, seconds)
+            self._attempted[dispatch.intent_id.int, dispatch.lease_number] = attempt
 
     def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
         """Make the span of a settle, linked to the attempts that it settles."""
         self._inner.settled(batch, settled, seconds)
         made = [self._attempted.pop((one.intent_id.int, one.lease_number), None) for one in batch]
-        links = [Link(one) for one in made[:_LINKS_MOST] if one]
+        contexts = [one.build() for one in made if one]
+        links = [Link(context) for context in contexts[:_LINKS_MOST]]
         about: dict[str, str | int] = {
             **_messaging("settle"),
             "messaging.batch.message_count": len(batch),
@@ -95,19 +93,43 @@ class Traced:
 
 
 class _Attempt:
-    """An attempt that is being made: it makes the spans of its calls."""
+    """An attempt: it makes the spans of its calls, and in the end its own.
 
-    __slots__ = ("_late", "span")
+    Its own is a child of the producer's while that is fresh, else linked to it.
+    """
 
-    def __init__(self, late: Late, span: Begun) -> None:
+    __slots__ = ("_dispatch", "_late", "_outcome", "_seconds", "_span", "_until")
+
+    def __init__(self, late: Late, dispatch: Dispatch) -> None:
         self._late = late
-        self.span = span
+        self._dispatch = dispatch
+        self._span: Begun | None = None
 
     def call(self, system: str, method: str) -> AbstractContextManager[Mapping[str, str]]:
         """Make the span of one call; the store's own spans go below it, by the headers."""
-        below = set_span_in_context(NonRecordingSpan(self.span.context), Context())
+        below = set_span_in_context(NonRecordingSpan(self._begun().context), Context())
         about = {"rpc.system.name": "grpc", "rpc.method": method, "peer.service": system}
         return _Call(self._late, self._late.begin(method, SpanKind.CLIENT, about, below=below))
+
+    def end(self, outcome: Outcome, seconds: float) -> None:
+        """It has come out so now, after so long."""
+        self._outcome = outcome
+        self._seconds = seconds
+        self._until = time.time_ns()
+
+    def build(self) -> SpanContext:
+        """Make its span."""
+        span = self._begun()
+        began = self._until - int(self._seconds * 1e9)
+        self._late.end(span, began, self._until, *_came_out(self._outcome))
+        return span.context
+
+    def _begun(self) -> Begun:
+        if self._span is None:
+            below, links = _place(self._dispatch)
+            about = _about(self._dispatch)
+            self._span = self._late.begin(_PROCESS, SpanKind.CONSUMER, about, below=below, links=links)
+        return self._span
 
 
 class _Call:
