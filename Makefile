@@ -19,7 +19,7 @@ help:
 	@echo "make lint   formatting, lint, types, import directions, secrets"
 	@echo "make fix    format, and mend what can be mended"
 	@echo "make docs   write docs/settings.md and docs/metrics.md anew from the code"
-	@echo "make bench  measure beside plain clients and other queues, half an hour  (ROWS='P1 P3' ARGS='--scale quick')"
+	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
 	@echo "make clean  remove the environment and the embedded stack's data"
 
 $(READY): pyproject.toml
