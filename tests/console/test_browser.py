@@ -52,6 +52,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     """A page on which nothing may be reported: no refused script, no failed request, no error."""
     context = await browser.new_context()
     page = await context.new_page()
+    page.set_default_timeout(90_000)
     wrong: list[str] = []
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))

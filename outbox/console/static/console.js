@@ -84,15 +84,22 @@ const live = document.getElementById("live");
 let paused = sessionStorage.getItem("live") === "paused";
 let stale = false;
 
+// Somebody is at it, or wants it to stay as it is.
+function rests(main) {
+  const busy = main.querySelector("form:focus-within, dialog[open], details[open], input:checked");
+  return document.hidden || paused || Boolean(busy);
+}
+
 async function refresh() {
   const main = document.getElementById("main");
-  const busy = main.querySelector("form:focus-within, dialog[open], details[open], input:checked");
-  stale = document.hidden || paused || Boolean(busy);
+  stale = rests(main);
   if (stale) return;
   try {
     const answer = await fetch(location.href, { headers: { "X-Follows": "1" } });
     if (answer.redirected) return location.reload();
     const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+    stale = rests(main); // by now
+    if (stale) return;
     const row = [...document.querySelectorAll("table.rows tbody tr")].findIndex((one) => one.classList.contains("current"));
     main.replaceChildren(...found.childNodes);
     document.querySelectorAll("table.rows tbody tr")[row]?.classList.add("current");
