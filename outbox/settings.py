@@ -253,7 +253,9 @@ class Settings(BaseSettings):
         "The others may read.",
     )
     console_payloads: bool = Field(
-        default=True, description="Whether operators are shown what requests hold. Viewers never are."
+        default=True,
+        description="Whether operators, and assistants by `outbox mcp`, are shown what requests hold. "
+        "Viewers never are.",
     )
     console_tls_cert: Path | None = Field(
         None, description="The console's certificate file, where no proxy before it speaks TLS."

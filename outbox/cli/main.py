@@ -50,6 +50,10 @@ COMMANDS = {
         "Show how much waits and where, the oldest head, what ended lately, and which stores are down.",
     ),
     "console": ("console_page", "Serve the operator's web page and its JSON API, and print its address."),
+    "mcp": (
+        "mcp_server",
+        "Serve the console's reads and previews to an assistant, as MCP tools over stdin and stdout.",
+    ),
     "replays": ("replays", "List replays in waves, the newest first; show, start or abort one."),
     "failures": (
         "failures",

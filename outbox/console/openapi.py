@@ -93,12 +93,18 @@ def _described(one: Operation, path: str) -> Document:
     return described
 
 
+def flat(model: type[BaseModel]) -> Document:
+    """A model's JSON schema with nothing in it that refers to something else."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    found: Document = _whole(schema, definitions)
+    return found
+
+
 def _parameters(query: type[BaseModel]) -> list[Document]:
-    schema = query.model_json_schema()
-    definitions = schema.get("$defs", {})
     return [
-        {"name": name, "in": "query", "required": False, "schema": _whole(found, definitions)}
-        for name, found in schema["properties"].items()
+        {"name": name, "in": "query", "required": False, "schema": found}
+        for name, found in flat(query)["properties"].items()
     ]
 
 
