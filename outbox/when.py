@@ -28,9 +28,9 @@ def moment_ahead(option: str, text: str) -> datetime:
 
 
 def _read(option: str, text: str, direction: int) -> datetime:
-    if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return datetime.now(UTC) + direction * timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
+        if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
+            return datetime.now(UTC) + direction * timedelta(**{_UNITS[match[2]]: int(match[1])})
         return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{option} {text}: it is 30s, 15m, 2h, 7d, or an ISO 8601 time") from error

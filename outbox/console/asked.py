@@ -18,6 +18,15 @@ MOST = 500
 SCHEDULE_ID = r"[a-zA-Z0-9/_|\-=+]{1,1024}"
 Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Limit = Annotated[int, Field(ge=1, le=MOST)]
+# What is refused by a word of its own is in the API's document all the same.
+Text = Annotated[str, Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})]
+Moment = Annotated[
+    str,
+    Field(
+        max_length=40,
+        json_schema_extra={"anyOf": [{"pattern": "^[0-9]{1,5}[smhd]$"}, {"format": "date-time"}]},
+    ),
+]
 
 
 class Query(BaseModel):
@@ -40,13 +49,11 @@ class IntentsQuery(Query):
 
     status: Status | None = Field(None, description="Where they stand.")
     kind: Kind | None = Field(None, description="What they ask for.")
-    agent: str | None = Field(None, max_length=128, description="Of this agent.")
-    schedule: str | None = Field(None, max_length=200, description="A part of the schedule id.")
+    agent: Text | None = Field(None, max_length=128, description="Of this agent.")
+    schedule: Text | None = Field(None, max_length=200, description="A part of the schedule id.")
     code: ErrorCode | None = Field(None, description="The code of their error.")
-    since: str | None = Field(
-        None, max_length=40, description="Made since: 15m, 2h, 7d, or an ISO 8601 time."
-    )
-    until: str | None = Field(None, max_length=40, description="Made before.")
+    since: Moment | None = Field(None, description="Made since: 15m, 2h, 7d, or an ISO 8601 time.")
+    until: Moment | None = Field(None, description="Made before.")
     cursor: UUID | None = Field(None, description="What the page before named as `next`.")
     limit: Limit = Field(50, description="At most so many.")
 
@@ -127,12 +134,10 @@ class ItemsQuery(Query):
 class OperationsQuery(Query):
     """Which operations."""
 
-    target: str | None = Field(
+    target: Text | None = Field(
         None, max_length=1000, description="Of this schedule id, or `authz`, `temporal`."
     )
-    since: str | None = Field(
-        None, max_length=40, description="Done since: 15m, 2h, 7d, or an ISO 8601 time."
-    )
+    since: Moment | None = Field(None, description="Done since: 15m, 2h, 7d, or an ISO 8601 time.")
     cursor: Number | None = Field(None, description="What the page before named as `next`.")
     limit: Limit = Field(50, description="At most so many.")
 
@@ -159,7 +164,7 @@ class Because(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reason: str | None = Field(None, max_length=500, description="Why; written down with what is done.")
+    reason: Text | None = Field(None, max_length=500, description="Why; written down with what is done.")
 
     @field_validator("reason")
     @classmethod
@@ -192,7 +197,7 @@ class ReplayChange(IntentsChange):
 class DiscardChange(IntentsChange):
     """To be ended; the reason is kept with the intent."""
 
-    reason: str = Field(min_length=1, max_length=500, description="Why.")
+    reason: Text = Field(min_length=1, max_length=500, description="Why.")
 
 
 class SchedulesChange(Change):

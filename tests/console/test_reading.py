@@ -76,7 +76,8 @@ async def test_intents_are_filtered_by_all_that_the_form_has(client: httpx.Async
 
 
 @pytest.mark.parametrize(
-    "asked", ["status=nonsense", "since=yesterday", "limit=0", "cursor=x", "unheard=of", "agent=%00"]
+    "asked",
+    ["status=nonsense", "since=yesterday", "since=999999d", "limit=0", "cursor=x", "unheard=of", "agent=%00"],
 )
 async def test_a_bad_filter_is_refused_by_name(client: httpx.AsyncClient, asked: str) -> None:
     answer = await client.get(f"/api/v1/intents?{asked}")
