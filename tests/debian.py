@@ -10,7 +10,8 @@ from pathlib import Path
 from outbox.stack import maven
 
 _CACHE = maven.cache() / "debian"
-_LIBRARY = re.compile(r"\b(lib(?!js-)[\w.+-]+)")
+_SECONDS = 240
+_NEW_LIBRARY = re.compile(r"^Inst (lib(?!js-)\S+) \(", re.MULTILINE)
 
 
 class NotToBeHadError(Exception):
@@ -18,8 +19,8 @@ class NotToBeHadError(Exception):
 
 
 @cache
-def unpacked(package: str) -> Path:
-    """Where a package lies unpacked, with what it needs of libraries that this machine doesn't have.
+def unpacked(package: str, *beside: str) -> Path:
+    """Where a package lies unpacked, with those named beside it, and with the libraries that they lack here.
 
     Raises:
         NotToBeHadError: there is no such package, no Debian, or no network.
@@ -31,11 +32,13 @@ def unpacked(package: str) -> Path:
     with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
         root = Path(scratch) / "root"
         root.mkdir()
-        archive = _download(package, Path(scratch))
-        _run("dpkg-deb", "-x", str(archive), str(root))
-        for library in _LIBRARY.findall(_run("dpkg-deb", "-f", str(archive), "Depends")):
-            if subprocess.run(["dpkg-query", "-W", library], capture_output=True, check=False).returncode:
-                _run("dpkg-deb", "-x", str(_download(library, Path(scratch))), str(root))
+        wanted = (package, *beside)
+        simulated = _apt("install", "--simulate", "--no-install-recommends", *wanted)
+        # What is here in another version is taken as it is: the rest of this machine goes with it.
+        libraries = set(_NEW_LIBRARY.findall(simulated)) - set(wanted)
+        _apt("download", *wanted, *sorted(libraries), cwd=Path(scratch))
+        for archive in Path(scratch).glob("*.deb"):
+            _run("dpkg-deb", "-x", str(archive), str(root))
         try:
             root.rename(place)
         except OSError:
@@ -51,16 +54,14 @@ def library_path(root: Path) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": ":".join(folders)} if folders else {}
 
 
-def _download(package: str, folder: Path) -> Path:
+def _apt(*arguments: str, cwd: Path | None = None) -> str:
     try:
-        _run("apt-get", "download", package, cwd=folder)
+        return _run("apt-get", *arguments, cwd=cwd)
     except NotToBeHadError:
         if os.geteuid() != 0:
             raise
-        _run("apt-get", "update", cwd=folder)
-        _run("apt-get", "download", package, cwd=folder)
-    (found,) = folder.glob(f"{package}_*.deb")
-    return found
+        _run("apt-get", "update")
+        return _run("apt-get", *arguments, cwd=cwd)
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:
@@ -71,7 +72,7 @@ def _run(*command: str, cwd: Path | None = None) -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=_SECONDS,
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
