@@ -1,7 +1,8 @@
 """The console over a real database and real stores, spoken to without a network."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -9,15 +10,18 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from playwright.async_api import Browser
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 import outbox
 from outbox import compose
-from outbox.console.server import open_console
+from outbox.console.server import listening, open_console
 from outbox.stack import StackInfo
 from outbox.store.grants import GRANTS
 from tests.conftest import settings_for
+from tests.console.browsers import chromium
+from tests.debian import NotToBeHadError
 from tests.stack.databases import copied
 
 BASE = "http://127.0.0.1:8484"
@@ -78,6 +82,26 @@ async def consoles(stack: StackInfo, as_operator: str, spicedb_schema: None) -> 
 async def client(consoles: Consoles) -> httpx.AsyncClient:
     """A client of a console that tells nobody apart."""
     return await consoles.open()
+
+
+@asynccontextmanager
+async def served(stack: StackInfo, url: str, **settings: Any) -> AsyncIterator[str]:
+    """The address of a console that listens, without the slash at its end."""
+    async with listening(settings_for(stack, url, **settings), "127.0.0.1", 0) as page:
+        serving = asyncio.create_task(page.run())
+        yield page.url.rstrip("/")
+        page.stop()
+        await serving
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all that need one."""
+    async with AsyncExitStack() as exits:
+        try:
+            yield await exits.enter_async_context(chromium())
+        except NotToBeHadError as error:
+            pytest.skip(str(error))
 
 
 def schedule(agent: str, name: str, **fields: Any) -> outbox.CreateSchedule:
