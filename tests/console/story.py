@@ -17,8 +17,8 @@ from tests.conftest import lose
 from tests.console.conftest import enqueue, schedule, work
 from tests.console.test_acting import park
 
-_OF_AGENTS: Mapping[str, Any] = {"workflow_name": "RunAgent", "task_queue": "agents"}
-_NEVER: Mapping[str, Any] = {"interval_seconds": None, "cron_expression": "0 25 * * *"} | _OF_AGENTS
+_OF_AGENTS: dict[str, Any] = {"workflow_name": "RunAgent", "task_queue": "agents"}
+_NEVER: dict[str, Any] = {"interval_seconds": None, "cron_expression": "0 25 * * *"} | _OF_AGENTS
 _LIVE = (
     schedule("billing-7", "nightly-close", interval_seconds=None, cron_expression="0 2 * * *", **_OF_AGENTS),
     schedule("billing-7", "invoice-reminders", interval_seconds=3600, **_OF_AGENTS),
@@ -128,7 +128,7 @@ LOOKS: Mapping[str, Look] = {
     "failures": at("/failures"),
     "failure-group": at("/failures/{group}"),
     "preview": preview,
-    "intents": at("/intents"),
+    "intents": at("/intents?limit=15"),
     "intent": at("/intents/{failed}"),
     "schedule": at("/schedules/billing-7--nightly-close"),
     "schedule-that-waits": at("/schedules/support-1--escalations"),

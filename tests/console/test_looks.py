@@ -77,7 +77,7 @@ async def test_what_is_not_there_and_the_door_can_be_read_by_all(
         await at("/nowhere")(page, address, {})
         assert await found_wrong(page) == []
         # What breaks a rule would be found, and what is too wide.
-        await page.evaluate("document.querySelector('h1').style.cssText = 'color: #888; width: 2000px'")
+        await page.evaluate("document.querySelector('h1').style.cssText = 'color: #ccc; width: 2000px'")
         wrong = str(await found_wrong(page))
         assert all(one in wrong for one in ("'light', 360, 'color-contrast'", "screen of 1440")), wrong
 

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, ViewportSize
 
 from outbox.compose import schema
 from outbox.stack import Stack, StackInfo
@@ -17,7 +17,7 @@ from tests.console.conftest import served
 from tests.console.story import LOOKS, tell
 
 PLACE = Path("docs/console")
-SIZE = {"width": 1120, "height": 700}
+SIZE = ViewportSize(width=1120, height=700)
 _MOST_TALL = 1000
 # Whoever takes them, it is Ada who looks.
 _ADA = {"console_identity_header": "X-User", "console_operators": "*"}
@@ -41,7 +41,7 @@ async def take_all(browser: Browser, info: StackInfo, url: str) -> None:
         for theme in ("light", "dark"):
             context = await browser.new_context(
                 viewport=SIZE,
-                color_scheme=theme,  # type: ignore[arg-type]
+                color_scheme=theme,
                 extra_http_headers={"X-User": "ada"},
             )
             page = await context.new_page()
