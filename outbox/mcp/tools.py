@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from outbox.console.access import Visitor
 from outbox.console.actions import Actions
-from outbox.console.asked import IntentsQuery, OperationsQuery
-from outbox.console.context import NotFound
+from outbox.console.asked import AuditQuery, IntentsQuery, OperationsQuery, ReplaysQuery
 from outbox.console.reads import Reads, Shown
+from outbox.console.refusals import NotFound
 from outbox.mcp.asked import (
     Discard,
     Mend,
@@ -101,6 +101,16 @@ async def failure_group(desk: Desk, asked: OfGroup) -> Shown:
     return found
 
 
+async def audit(desk: Desk, asked: AuditQuery) -> Shown:
+    """What the workers' audit has found, by kind with its fix and schedule by schedule."""
+    return await desk.reads.audit(asked)
+
+
+async def replays(desk: Desk, asked: ReplaysQuery) -> Shown:
+    """Replays in waves, the newest first: how far each is, and how its intents come out."""
+    return await desk.reads.replays(asked)
+
+
 async def operations(desk: Desk, asked: OperationsQuery) -> Shown:
     """What operators did: who, when, why, and what came of it; the newest first."""
     return await desk.reads.operations(asked)
@@ -133,6 +143,8 @@ READS = (
     Tool("schedule", OfSchedule, schedule),
     Tool("failures", Nothing, failures),
     Tool("failure_group", OfGroup, failure_group),
+    Tool("audit", AuditQuery, audit),
+    Tool("replays", ReplaysQuery, replays),
     Tool("operations", OperationsQuery, operations),
     Tool("preview_replay", ToReplay, replay),
     Tool("preview_discard", ToDiscard, discard),

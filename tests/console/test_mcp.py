@@ -100,6 +100,7 @@ async def test_an_assistant_reads_what_the_console_reads_and_changes_nothing(
         group = next(one["group_id"] for one in groups if one["error_code"] == "refused")
         members = await ask(client, "failure_group", group_id=group, limit=1)
         assert members["intents"][0]["intent_id"] == str(failed)
+        assert (await ask(client, "audit"))["drifts"] == (await ask(client, "replays"))["replays"] == []
         assert (await ask(client, "operations", since="1h"))["operations"] == []
 
         for tool, arguments, action in (
