@@ -212,6 +212,20 @@ class SchedulesChange(Change):
 class PlanChange(Because):
     """A replay in waves to be planned: of a whole group, or of some intents."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["group"],
+                    "properties": {"group": {"type": "string"}, "intents": {"maxItems": 0}},
+                },
+                {
+                    "required": ["intents"],
+                    "properties": {"group": {"type": "null"}, "intents": {"minItems": 1}},
+                },
+            ]
+        }
+    )
     group: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_]+$", max_length=64, description="All of this group of failures."
     )
@@ -246,9 +260,8 @@ class HoldChange(HaltChange):
     """To be halted; the reason is shown to everybody who asks why it waits."""
 
     reason: str = Field(pattern=r"\S", max_length=500, description="Why.")
-    until: str | None = Field(
+    until: Moment | None = Field(
         None,
-        max_length=40,
         description="End it by itself: in 30m, 2h, 1d, or at an ISO 8601 time; none: when it is released.",
     )
 

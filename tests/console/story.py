@@ -1,6 +1,6 @@
 """A story worth looking at, the same each time: for pictures of the pages, and tests that go through all."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,10 +9,12 @@ import psycopg
 from playwright.async_api import Page
 
 import outbox
+from outbox.audit.drift import Fix
 from outbox.stack import StackInfo
 from outbox.store.engine import open_engine
 from outbox.store.halts import HaltStore
 from outbox.store.operate import OperateStore
+from outbox.store.replays import ReplayStore
 from tests.conftest import lose
 from tests.console.conftest import enqueue, schedule, work
 from tests.console.test_acting import park
@@ -76,8 +78,14 @@ async def tell(stack: StackInfo, url: str) -> Words:
         who = outbox.Principal(user_id="u1")
         await outbox.enqueue_many(line, [(one, who) for one in followers])
     lose(url, "billing-9", 1)
+    with psycopg.connect(url) as owner:
+        owner.execute(
+            """INSERT INTO outbox.drifts
+               VALUES ('billing-9--s1', 'missing_schedule', 'Temporal has no such schedule', %s, now())""",
+            (Fix.REPAIR,),
+        )
     failed = [one.id for one in made[len(_LIVE) :]]
-    await _operate(url, failed[0])
+    replay = await _operate(url, failed)
     with psycopg.connect(url) as owner:
         owner.execute(
             "UPDATE outbox.queue SET error_message = 'an answer that no rule covers' WHERE intent_id = %s",
@@ -92,17 +100,19 @@ async def tell(stack: StackInfo, url: str) -> Words:
             "SELECT group_id FROM outbox.failures WHERE intent_id = %s", (failed[1],)
         ).fetchone()
     assert row
-    return {"group": row[0], "failed": str(failed[1])}
+    return {"group": row[0], "failed": str(failed[1]), "replay": str(replay)}
 
 
-async def _operate(url: str, failed: UUID) -> None:
+async def _operate(url: str, failed: Sequence[UUID]) -> int:
     async with open_engine(url) as engine:
         ada = OperateStore(engine, "ada", "the cron is fixed")
-        await ada.replay(failed, forced=False, rehearsed=False)
+        await ada.replay(failed[0], forced=False, rehearsed=False)
         grace = OperateStore(engine, "grace", "found by the audit")
         await grace.request_repair("billing-7--invoice-reminders")
         until = datetime.now(UTC) + timedelta(minutes=150)
+        waves = ReplayStore(engine, "grace", "a few at first")
         await HaltStore(engine, "ada").hold(_HALTED.schedule_id, until=until, why="its mailbox is moving")
+        return await waves.plan(failed)
 
 
 def at(path: str) -> Look:
@@ -133,5 +143,9 @@ LOOKS: Mapping[str, Look] = {
     "schedule": at("/schedules/billing-7--nightly-close"),
     "schedule-that-waits": at("/schedules/support-1--escalations"),
     "schedule-that-differs": at("/schedules/billing-9--s1"),
+    "audit": at("/audit"),
+    "replays": at("/replays"),
+    "replay": at("/replays/{replay}"),
+    "health": at("/health"),
     "operations": at("/operations"),
 }

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from outbox.console.api import OPERATIONS
 from outbox.stack import StackInfo
@@ -18,6 +19,9 @@ from tests.console.conftest import enqueue, schedule, served
 from tests.console.test_access import TOKEN, TOKENS, bearer
 
 EXAMPLES = 8
+# What a query or a path has in it is text, so that a wrong value may be sent as a right one; and whether a
+# halt's end is still to come is nothing that a document could say.
+_NOT_TOLD = {"GET": [negative_data_rejection], "/api/v1/hold": [positive_data_acceptance]}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,11 @@ def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, mode: Generation
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def run(case: schemathesis.Case[Any]) -> None:
-        case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"})
+        case.call_and_validate(
+            base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, excluded_checks=not_told
+        )
 
+    not_told = _NOT_TOLD.get(operation.method.upper(), []) + _NOT_TOLD.get(operation.path, [])
     run()
 
 
