@@ -21,7 +21,10 @@ from tests.console.test_access import TOKEN, TOKENS, bearer
 EXAMPLES = 8
 # What a query or a path has in it is text, so that a wrong value may be sent as a right one; and whether a
 # halt's end is still to come is nothing that a document could say.
-_NOT_TOLD = {"GET": [negative_data_rejection], "/api/v1/hold": [positive_data_acceptance]}
+_NOT_TOLD: dict[str, list[Any]] = {
+    "GET": [negative_data_rejection],
+    "/api/v1/hold": [positive_data_acceptance],
+}
 
 
 @pytest.fixture(scope="module")
