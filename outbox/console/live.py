@@ -21,9 +21,12 @@ _BEAT_SECONDS = 15.0
 class Watch:
     """Looks again and again while somebody watches, and tells all who do when something has changed."""
 
-    def __init__(self, look: Read, *, seconds: float = _LOOK_SECONDS) -> None:
+    def __init__(
+        self, look: Read, *, seconds: float = _LOOK_SECONDS, before_telling: Callable[[], None] = lambda: None
+    ) -> None:
         self._look = look
         self._seconds = seconds
+        self._before_telling = before_telling
         self._watching = 0
         self._looking: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -55,6 +58,7 @@ class Watch:
             now = await self._seen()
             if now != before:
                 before = now
+                self._before_telling()
                 self._tell()
 
     async def _seen(self) -> Any:

@@ -165,6 +165,7 @@ class SharedReads(Reads):
     def __init__(self, engine: AsyncEngine, stores: AllThree) -> None:
         super().__init__(engine, stores)
         self._shared = Shared()
+        self.forget = self._shared.forget
 
     async def overview(self) -> Shown:
         """As ``Reads.overview``."""

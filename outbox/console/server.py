@@ -86,11 +86,12 @@ async def open_console(settings: Settings) -> AsyncIterator[tuple[ASGIApp, Watch
         watching(url) as watched,
     ):
         reads = Reads(engine, stores)
-        watch = Watch(reads.pulse)
+        following = SharedReads(engine, stores)
+        watch = Watch(reads.pulse, before_telling=following.forget)
         app = make_app(
             settings,
             reads=reads,
-            following=SharedReads(engine, stores),
+            following=following,
             actions=Actions(patient, stores),
             health=Health(settings),
             watch=watch,

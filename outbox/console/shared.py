@@ -19,8 +19,16 @@ class Shared:
         reading = self._reads.get(key)
         if reading is None:
             reading = self._reads[key] = asyncio.ensure_future(read())
-            reading.add_done_callback(lambda _: self._forget_soon(key))
+            reading.add_done_callback(lambda read: self._forget_soon(key, read))
         return await asyncio.shield(reading)
 
-    def _forget_soon(self, key: Hashable) -> None:
-        asyncio.get_running_loop().call_later(self._seconds, self._reads.pop, key)
+    def forget(self) -> None:
+        """Read anew whatever is asked from now on: what was found may be older than a change."""
+        self._reads.clear()
+
+    def _forget_soon(self, key: Hashable, read: asyncio.Task[Any]) -> None:
+        asyncio.get_running_loop().call_later(self._seconds, self._forget_if, key, read)
+
+    def _forget_if(self, key: Hashable, read: asyncio.Task[Any]) -> None:
+        if self._reads.get(key) is read:
+            del self._reads[key]

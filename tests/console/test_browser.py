@@ -22,7 +22,7 @@ from tests.console.test_access import TOKENS, VIEWER
 from tests.console.test_acting import park, state_of
 from tests.stack.containers import ContainerStack
 
-REFUSED = re.compile(r"the server responded with a status of (403|404|503)")
+REFUSED = re.compile(r"the server responded with a status of (403|404|503)|net::ERR_CONNECTION_")
 
 FAIL = """
     WITH made AS (

@@ -68,6 +68,8 @@ async def test_who_asks_the_same_shares_one_read() -> None:
     shared = Shared()
     assert await asyncio.gather(*(shared.get("a", read) for _ in range(5))) == [1] * 5
     assert await shared.get("b", read) == 2
+    shared.forget()
+    assert await shared.get("a", read) == 3, "what is told of a change is no older than that"
 
 
 async def lines(client: httpx.AsyncClient) -> AsyncIterator[str]:
