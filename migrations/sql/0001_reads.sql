@@ -3,7 +3,7 @@
 
 CREATE VIEW outbox.intent_status AS
 SELECT i.id, i.schedule_id, i.kind, i.created_at, i.position, i.replays, i.replay_number,
-       CASE WHEN t.type IN ('schedule.created', 'schedule.deleted', 'schedule.repaired') THEN 'succeeded'
+       CASE WHEN t.type IN ('schedule.created', 'schedule.updated', 'schedule.deleted', 'schedule.repaired') THEN 'succeeded'
             WHEN t.type IS NOT NULL THEN 'failed'
             WHEN q.state = 'parked' THEN 'parked'
             ELSE 'pending' END AS status,
@@ -17,8 +17,8 @@ FROM outbox.intents i
 LEFT JOIN (
     SELECT e.intent_id, e.type::text AS type, e.at, e.lease_number, e.error_code, e.error_message FROM outbox.events e
 ) AS t ON t.intent_id = i.id AND t.type IN (
-    'schedule.created', 'schedule.create_failed', 'schedule.deleted', 'schedule.delete_failed',
-    'schedule.repaired')
+    'schedule.created', 'schedule.create_failed', 'schedule.updated', 'schedule.update_failed',
+    'schedule.deleted', 'schedule.delete_failed', 'schedule.repaired')
 LEFT JOIN outbox.queue q ON q.intent_id = i.id;
 
 -- What a producer that waits may see of one intent; no row for an id that isn't there.
@@ -72,14 +72,14 @@ BEGIN
     CASE wanted
     WHEN 'failed' THEN RETURN QUERY
         SELECT e.intent_id FROM outbox.events e
-         WHERE e.type IN ('schedule.create_failed', 'schedule.delete_failed')
+         WHERE e.type IN ('schedule.create_failed', 'schedule.update_failed', 'schedule.delete_failed')
            AND e.intent_id >= first AND e.intent_id < bound
          ORDER BY e.intent_id DESC LIMIT most;
     WHEN 'succeeded' THEN RETURN QUERY
         SELECT e.intent_id FROM outbox.events e
-         WHERE e.type IN ('schedule.created', 'schedule.create_failed', 'schedule.deleted',
-                          'schedule.delete_failed', 'schedule.repaired')
-           AND e.type NOT IN ('schedule.create_failed', 'schedule.delete_failed')
+         WHERE e.type IN ('schedule.created', 'schedule.create_failed', 'schedule.updated', 'schedule.update_failed',
+                          'schedule.deleted', 'schedule.delete_failed', 'schedule.repaired')
+           AND e.type NOT IN ('schedule.create_failed', 'schedule.update_failed', 'schedule.delete_failed')
            AND e.intent_id >= first AND e.intent_id < bound
          ORDER BY e.intent_id DESC LIMIT most;
     WHEN 'parked' THEN RETURN QUERY
@@ -133,7 +133,8 @@ BEGIN
         RETURN QUERY SELECT i.id FROM outbox.intents i WHERE i.schedule_id = schedule;
     ELSE
         RETURN QUERY SELECT e.intent_id FROM outbox.events e
-                      WHERE e.type IN ('schedule.create_failed', 'schedule.delete_failed');
+                      WHERE e.type IN ('schedule.create_failed', 'schedule.update_failed',
+                                       'schedule.delete_failed');
         RETURN QUERY SELECT q.intent_id FROM outbox.queue q WHERE q.state = 'parked';
     END IF;
 END;

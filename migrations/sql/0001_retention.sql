@@ -16,8 +16,9 @@ BEGIN ATOMIC
          WHERE i.id = ANY (intents)
            AND EXISTS (SELECT FROM outbox.events t
                         WHERE t.intent_id = i.id AND t.at < older_than AND t.type IN (
-                              'schedule.created', 'schedule.create_failed', 'schedule.deleted',
-                              'schedule.delete_failed', 'schedule.repaired'))
+                              'schedule.created', 'schedule.create_failed', 'schedule.updated',
+                              'schedule.update_failed', 'schedule.deleted', 'schedule.delete_failed',
+                              'schedule.repaired'))
     ), needed AS MATERIALIZED (
         -- Where anything of a lane is queued, there is a head, or something that has no place yet.
         SELECT e.schedule_id FROM ended e

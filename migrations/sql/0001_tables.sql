@@ -9,15 +9,17 @@
 
 -- What a column may say stands in a domain: Postgres keeps a domain's check ready, but reads a table's from its
 -- catalogue anew for every statement, which costs a producer of single rows more than writing them.
-CREATE DOMAIN outbox.kind AS text CONSTRAINT intents_kind CHECK (VALUE IN ('create', 'delete', 'repair'));
+CREATE DOMAIN outbox.kind AS text CONSTRAINT intents_kind CHECK (VALUE IN ('create', 'update', 'delete', 'repair'));
 CREATE DOMAIN outbox.event_type AS text CONSTRAINT events_type CHECK (VALUE IN (
-    'schedule.create.requested', 'schedule.delete.requested', 'schedule.repair.requested',
+    'schedule.create.requested', 'schedule.update.requested', 'schedule.delete.requested',
+    'schedule.repair.requested',
     'schedule.registered', 'schedule.registration_skipped', 'schedule.compensation_requested',
     'schedule.unscheduled',
-    'schedule.created', 'schedule.create_failed', 'schedule.deleted', 'schedule.delete_failed',
-    'schedule.repaired'));
+    'schedule.created', 'schedule.create_failed', 'schedule.updated', 'schedule.update_failed',
+    'schedule.deleted', 'schedule.delete_failed', 'schedule.repaired'));
 CREATE DOMAIN outbox.step_event AS text CONSTRAINT queue_event_type CHECK (VALUE IN (
-    'schedule.create.requested', 'schedule.delete.requested', 'schedule.repair.requested',
+    'schedule.create.requested', 'schedule.update.requested', 'schedule.delete.requested',
+    'schedule.repair.requested',
     'schedule.registered', 'schedule.registration_skipped', 'schedule.compensation_requested',
     'schedule.unscheduled'));
 CREATE DOMAIN outbox.event_consumer AS text
@@ -63,10 +65,10 @@ CREATE TABLE outbox.events (
     PRIMARY KEY (intent_id, id)
 );
 CREATE UNIQUE INDEX events_one_terminal ON outbox.events (intent_id) WHERE type IN (
-    'schedule.created', 'schedule.create_failed', 'schedule.deleted', 'schedule.delete_failed',
-    'schedule.repaired');
+    'schedule.created', 'schedule.create_failed', 'schedule.updated', 'schedule.update_failed',
+    'schedule.deleted', 'schedule.delete_failed', 'schedule.repaired');
 CREATE INDEX events_failed ON outbox.events (intent_id) WHERE type IN (
-    'schedule.create_failed', 'schedule.delete_failed');
+    'schedule.create_failed', 'schedule.update_failed', 'schedule.delete_failed');
 -- What is recent. The log grows at its end, so that a summary of a few pages at a time does, and costs next to nothing.
 CREATE INDEX events_recent ON outbox.events USING brin (at) WITH (pages_per_range = 16, autosummarize = on);
 

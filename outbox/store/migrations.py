@@ -54,6 +54,15 @@ def newest() -> str:
     return head
 
 
+def serves(found: str | None) -> bool:
+    """Whether this version of the package works on a database of that revision.
+
+    A newer one serves as well: each migration leaves what the version before it calls. Revisions are
+    numbered, so their order is that of their names.
+    """
+    return found is not None and found >= newest()
+
+
 def migrate(
     database_url: str,
     *,
@@ -79,7 +88,6 @@ def migrate(
         with engine.begin() as connection:
             connection.execute(_TAKE_TURN)
             before = _revision(connection)
-            # Revisions are numbered: their order is that of their names.
             down = before is not None and (revision == "base" or revision < before)
             (command.downgrade if down else command.upgrade)(_config(connection), revision)
             after = _revision(connection)
