@@ -14,7 +14,9 @@ import structlog
 from consumers.authz.effects import AuthzEffects
 from consumers.calls import StoreFailure, undecided
 from consumers.temporal.client import Found
+from consumers.temporal.described import is_described
 from consumers.temporal.effects import TemporalEffects
+from consumers.temporal.updates import carries_live, revision_of, tells
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Conflict, Done, Outcome
@@ -72,22 +74,23 @@ class RepairEffects:
 
     async def _restore(self, dispatch: Dispatch, live: UUID) -> Outcome:
         """Register first, then create: the order of every create."""
-        register = replace(
-            dispatch,
-            intent_id=live,
-            kind=Kind.CREATE,
-            event_type=EventType.CREATE_REQUESTED,
-            # The server remembers the last create's request id, and would create nothing under it.
-            generation=str(dispatch.intent_id),
-            unknown=True,
-        )
-        whole = await self._temporal.find(dispatch) == Found(str(live))
-        if not whole and (dispatch.ran_out or await self._was_ended(dispatch, live)):
+        create = _create_of(dispatch, live)
+        found = await self._temporal.find(dispatch)
+        stands = found == Found(str(live))
+        if not stands and (dispatch.ran_out or await self._was_ended(dispatch, live)):
             return await self._finish(dispatch, live)
-        registered = await self._authz.apply(register)
-        if isinstance(registered, Done) and not whole:
-            return await self._temporal.apply(replace(register, event_type=EventType.REGISTERED))
-        return registered
+        registered = await self._authz.apply(replace(create, event_type=EventType.CREATE_REQUESTED))
+        if not isinstance(registered, Done):
+            return registered
+        if not stands:
+            return await self._temporal.apply(create)
+        return await self._bring_back(dispatch, found) or registered
+
+    async def _bring_back(self, dispatch: Dispatch, found: Found | None) -> Outcome | None:
+        """Write the definition over a late update of another one; None if the right one stands."""
+        if found is None or tells(found, dispatch.revision):
+            return None
+        return await self._temporal.restore(dispatch)
 
     async def _was_ended(self, dispatch: Dispatch, live: UUID) -> bool:
         """Whether the live intent's end is in SpiceDB already: then the ledger has gone back in time."""
@@ -115,26 +118,28 @@ class RepairEffects:
 
     async def _reclaim(self, dispatch: Dispatch, stamp: str) -> Outcome:
         """Have what carries the stamp in both stores live again: it stays as it is."""
-        stands = await self._temporal.find(dispatch) == Found(stamp)
-        if not stands or not await self._authz.carries(dispatch, stamp):
+        found = await self._temporal.find(dispatch)
+        if found is None or found != Found(stamp) or not await self._authz.carries(dispatch, stamp):
             message = f"{dispatch.schedule_id} can't be reclaimed: the stores don't agree on {stamp} any more"
             return Conflict(ErrorCode.CONFLICT_FOREIGN, message)
         if dispatch.live_intent is not None and str(dispatch.live_intent) != stamp:
             # An older ledger's, of which nothing is left.
             await self._authz.retire(dispatch, str(dispatch.live_intent))
-        return Done(live=Live.RECLAIM)
+        return Done(live=Live.RECLAIM, revision=revision_of(found))
 
     # Schedules from before the outbox.
 
     async def _adopt(self, dispatch: Dispatch) -> Outcome:
         """Make what is there the live schedule, by a stamp in SpiceDB: Temporal's memo can't change."""
-        found = await self._temporal.find(dispatch)
-        if found != Found(None):
+        there = await self._temporal.definition(dispatch)
+        if there is None or there[0] != Found(None):
             return await self._give_up(dispatch, "Temporal has no schedule without a stamp under the name")
         stamped = await self._authz.adopt(dispatch)
         if isinstance(stamped, Conflict):
             return await self._give_up(dispatch, "in SpiceDB it has no owner, or a stamp already")
-        return replace(stamped, live=Live.SET) if isinstance(stamped, Done) else stamped
+        if not isinstance(stamped, Done):
+            return stamped
+        return replace(stamped, live=Live.SET, definition=there[1])
 
     async def _give_up(self, dispatch: Dispatch, reason: str) -> Outcome:
         """End an adoption that there is nothing for; the stamp of an attempt without an answer goes."""
@@ -146,10 +151,34 @@ class RepairEffects:
         return Conflict(ErrorCode.CONFLICT_FOREIGN, message)
 
     async def _restore_adopted(self, dispatch: Dispatch, live: UUID) -> Outcome:
-        """Restore an adopted schedule's stamp; what its creator asked for isn't known, so it stays gone."""
+        """Restore an adopted schedule's stamp, and the schedule too where the ledger has its description."""
         if await self._was_ended(dispatch, live):
             return await self._finish(dispatch, live)
-        cleared = await self._temporal.clear_debris(dispatch)
-        if not isinstance(cleared, Done):
-            return cleared
-        return await self._authz.adopt(replace(dispatch, intent_id=live))
+        there = await self._temporal.definition(dispatch)
+        if there is None and dispatch.ran_out:
+            return await self._finish(dispatch, live)
+        if there is not None and not carries_live(dispatch, there[0]):
+            cleared = await self._temporal.clear_debris(dispatch)
+            if not isinstance(cleared, Done):
+                return cleared
+            there = None
+        stamped = await self._authz.adopt(replace(dispatch, intent_id=live))
+        if not isinstance(stamped, Done):
+            return stamped
+        if not is_described(dispatch.request):
+            return stamped if there is None else replace(stamped, definition=there[1])
+        if there is None:
+            return await self._temporal.apply(_create_of(dispatch, live))
+        return await self._bring_back(dispatch, there[0]) or stamped
+
+
+def _create_of(dispatch: Dispatch, live: UUID) -> Dispatch:
+    """The live create once more, by another request id than what the server remembers."""
+    return replace(
+        dispatch,
+        intent_id=live,
+        kind=Kind.CREATE,
+        event_type=EventType.REGISTERED,
+        generation=str(dispatch.intent_id),
+        unknown=True,
+    )

@@ -11,12 +11,21 @@ if TYPE_CHECKING:
     from outbox import sync
     from outbox.errors import ErrorCode, IdempotencyConflict, InvalidRequest, OutboxError
     from outbox.flow.table import EventType, Status
-    from outbox.producer.enqueue import enqueue_create, enqueue_delete, enqueue_many
+    from outbox.producer.enqueue import enqueue_create, enqueue_delete, enqueue_many, enqueue_update
     from outbox.producer.intents import Intent, IntentError, IntentResult
-    from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal, parse
+    from outbox.producer.requests import (
+        UNSET,
+        CreateSchedule,
+        DeleteSchedule,
+        Entry,
+        Principal,
+        UpdateSchedule,
+        parse,
+    )
     from outbox.producer.waiting import UnknownIntent, wait
 
 __all__ = [
+    "UNSET",
     "CreateSchedule",
     "DeleteSchedule",
     "Entry",
@@ -31,9 +40,11 @@ __all__ = [
     "Principal",
     "Status",
     "UnknownIntent",
+    "UpdateSchedule",
     "enqueue_create",
     "enqueue_delete",
     "enqueue_many",
+    "enqueue_update",
     "parse",
     "sync",
     "wait",
@@ -43,9 +54,17 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any name for one 
     _MODULES = {
         "outbox.errors": ("ErrorCode", "IdempotencyConflict", "InvalidRequest", "OutboxError"),
         "outbox.flow.table": ("EventType", "Status"),
-        "outbox.producer.enqueue": ("enqueue_create", "enqueue_delete", "enqueue_many"),
+        "outbox.producer.enqueue": ("enqueue_create", "enqueue_delete", "enqueue_many", "enqueue_update"),
         "outbox.producer.intents": ("Intent", "IntentError", "IntentResult"),
-        "outbox.producer.requests": ("CreateSchedule", "DeleteSchedule", "Entry", "Principal", "parse"),
+        "outbox.producer.requests": (
+            "UNSET",
+            "CreateSchedule",
+            "DeleteSchedule",
+            "Entry",
+            "Principal",
+            "UpdateSchedule",
+            "parse",
+        ),
         "outbox.producer.waiting": ("UnknownIntent", "wait"),
     }
     _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -13,6 +13,8 @@ class ErrorCode(StrEnum):
     """The name is held by something that the outbox did not make; it was left as it is."""
     CONFLICT_LIVE = "conflict_live"
     """The name is held by the live schedule of the same lane; delete it first."""
+    NOT_LIVE = "not_live"
+    """There is no schedule to be updated."""
     REFUSED = "refused"
     """Temporal refuses the schedule for what it is (a bad cron, an unknown time zone, too large)."""
     REGISTRATION_REFUSED = "registration_refused"

@@ -8,7 +8,7 @@ from psycopg.rows import tuple_row
 
 from outbox.producer.enqueue import Call, Item, is_of
 from outbox.producer.intents import Intent
-from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal
+from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal, UpdateSchedule
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -30,6 +30,20 @@ def enqueue_create(
     """Ask for a schedule, in the caller's transaction; see ``outbox.enqueue_create``."""
     entry = Entry(request, principal, idempotency_key, traceparent, tracestate)
     return _enqueue(conn, Call.single(entry, CreateSchedule))[0]
+
+
+def enqueue_update(
+    conn: Caller,
+    request: UpdateSchedule,
+    *,
+    principal: Principal,
+    idempotency_key: str | None = None,
+    traceparent: str | None = None,
+    tracestate: str | None = None,
+) -> Intent:
+    """Ask for fields of a live schedule to be changed; see ``outbox.enqueue_update``."""
+    entry = Entry(request, principal, idempotency_key, traceparent, tracestate)
+    return _enqueue(conn, Call.single(entry, UpdateSchedule))[0]
 
 
 def enqueue_delete(

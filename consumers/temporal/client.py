@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
-from temporalio.api.common.v1 import Memo
+from temporalio.api.schedule.v1 import Schedule
 from temporalio.api.workflowservice.v1 import (
-    CreateScheduleRequest,
     DeleteScheduleRequest,
     DescribeNamespaceRequest,
     DescribeScheduleRequest,
     DescribeScheduleResponse,
     ListSchedulesRequest,
+    UpdateScheduleRequest,
 )
 from temporalio.client import Client
 from temporalio.converter import DataConverter
@@ -28,12 +28,14 @@ from temporalio.service import TLSConfig
 from consumers.calls import Call, StoreFailure, method_of
 from consumers.temporal.described import request_of, summary_of
 from consumers.temporal.errors import STORE, Absent, Taken, classify
-from consumers.temporal.request import create_request, instance_in, stamp_in
+from consumers.temporal.request import create_request, instance_in, revision_in, stamp_in, update_request
 from outbox.current import calling
 from outbox.errors import ErrorCode
 from outbox.failpoints import reach
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Transient, Unknown
+
+T = TypeVar("T")
 
 
 class AlreadyTaken(Exception):  # noqa: N818 - an answer to look into, not an error
@@ -50,10 +52,21 @@ class Found:
 
     Attributes:
         instance: the outbox that its memo names, if it names any. A stamp alone says whose the schedule is.
+        revision: the update that changed it last, if any did; lists don't tell.
     """
 
     stamp: str | None
     instance: str | None = field(default=None, compare=False)
+    revision: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A schedule as it was just read: what it carries, what it says, and the token of this state of it."""
+
+    found: Found
+    schedule: Schedule
+    token: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +132,84 @@ class TemporalClient:
             AlreadyTaken: the id is taken.
             StoreFailure: anything else that it isn't created for.
         """
-        request = await self._request(dispatch, instance, anew=anew)
+        request = await _built(
+            create_request(
+                dispatch,
+                instance,
+                namespace=self._client.namespace,
+                identity=self._client.identity,
+                converter=self._client.data_converter,
+                anew=anew,
+            )
+        )
         await self._bounded(self._service.create_schedule, request, call)
+
+    async def update(
+        self,
+        dispatch: Dispatch,
+        present: Described,
+        call: Call,
+        *,
+        revision: UUID | None,
+        changes: frozenset[str],
+    ) -> None:
+        """Write the definition that the dispatch carries, if the schedule is still as it was read.
+
+        That nothing is raised doesn't say that it was written: where somebody else wrote meanwhile, the
+        server answers OK, too.
+
+        Args:
+            dispatch: its request is the whole definition.
+            present: the schedule as it was just read.
+            call: its deadline and metadata.
+            revision: that the schedule is to tell.
+            changes: the fields that are changed though people may have changed them by hand.
+
+        Raises:
+            NotThere: there is no such schedule any more.
+            StoreFailure: anything else that it isn't written for.
+        """
+        request: UpdateScheduleRequest = await _built(
+            update_request(
+                dispatch,
+                present.schedule,
+                present.token,
+                revision=revision,
+                changes=changes,
+                namespace=self._client.namespace,
+                identity=self._client.identity,
+                converter=self._client.data_converter,
+            )
+        )
+        await self._bounded(self._service.update_schedule, request, call)
 
     async def describe(self, schedule_id: str, call: Call) -> Found | None:
         """Read a schedule's stamp; None if there is no such schedule."""
-        response = await self._describe(schedule_id, call)
-        return None if response is None else _found(response.memo)
+        described = await self.read(schedule_id, call)
+        return None if described is None else described.found
 
-    async def definition(self, schedule_id: str, call: Call) -> tuple[Found, dict[str, Any]] | None:
-        """Read a schedule's stamp, and the request of an intent that would create it as it is now."""
+    async def read(self, schedule_id: str, call: Call) -> Described | None:
+        """Read a schedule; None if there is none."""
         response = await self._describe(schedule_id, call)
         if response is None:
             return None
-        return _found(response.memo), request_of(schedule_id, response.schedule)
+        found = Found(stamp_in(response.memo), instance_in(response.memo), revision_in(response.schedule))
+        return Described(found, response.schedule, response.conflict_token)
+
+    async def definition(self, schedule_id: str, call: Call) -> tuple[Found, dict[str, Any]] | None:
+        """Read a schedule's stamp, and the request of an intent that would create it as it is now."""
+        described = await self.read(schedule_id, call)
+        if described is None:
+            return None
+        return described.found, request_of(schedule_id, described.schedule)
 
     async def summary(self, schedule_id: str, call: Call) -> dict[str, Any] | None:
         """Read what a person wants to know of a schedule, as JSON; None if there is no such schedule."""
         response = await self._describe(schedule_id, call)
         if response is None:
             return None
-        found = _found(response.memo)
-        return {"stamp": found.stamp, "instance": found.instance} | summary_of(response)
+        carried = {"stamp": stamp_in(response.memo), "instance": instance_in(response.memo)}
+        return carried | {"revision": revision_in(response.schedule)} | summary_of(response)
 
     async def list_page(self, token: bytes, call: Call, *, limit: int) -> Page:
         """Read on through the namespace's schedules, from where a page before left off.
@@ -155,7 +224,10 @@ class TemporalClient:
         except NotThere as error:
             # What a token stood for is gone; the caller starts over.
             raise StoreFailure(Transient(ErrorCode.RACED, f"{STORE}: {error}")) from error
-        found = {entry.schedule_id: _found(entry.memo) for entry in response.schedules}
+        found = {
+            entry.schedule_id: Found(stamp_in(entry.memo), instance_in(entry.memo))
+            for entry in response.schedules
+        }
         return Page(found, response.next_page_token)
 
     async def delete(self, schedule_id: str, call: Call) -> None:
@@ -187,22 +259,6 @@ class TemporalClient:
             return None
         return found
 
-    async def _request(self, dispatch: Dispatch, instance: UUID, *, anew: bool) -> CreateScheduleRequest:
-        try:
-            return await create_request(
-                dispatch,
-                instance,
-                namespace=self._client.namespace,
-                identity=self._client.identity,
-                converter=self._client.data_converter,
-                anew=anew,
-            )
-        except Exception as error:
-            # The platform's converter is code we don't know, and may want a service of its own: nothing was
-            # sent, but neither is it the schedule's fault. The step is tried again, and parks in the end.
-            message = f"{STORE}: the request could not be built: {type(error).__name__}: {error}"
-            raise StoreFailure(Unknown(ErrorCode.UNEXPECTED, " ".join(message.split())[:500])) from error
-
     async def _bounded(
         self, send: Callable[..., Awaitable[Any]], request: Any, call: Call, *, reads: bool = False
     ) -> Any:
@@ -228,8 +284,14 @@ class TemporalClient:
                     raise StoreFailure(failure) from error
 
 
-def _found(memo: Memo) -> Found:
-    return Found(stamp_in(memo), instance_in(memo))
+async def _built(building: Awaitable[T]) -> T:
+    try:
+        return await building
+    except Exception as error:
+        # The platform's converter is code we don't know, and may want a service of its own: nothing was
+        # sent, but neither is it the schedule's fault. The step is tried again, and parks in the end.
+        message = f"{STORE}: the request could not be built: {type(error).__name__}: {error}"
+        raise StoreFailure(Unknown(ErrorCode.UNEXPECTED, " ".join(message.split())[:500])) from error
 
 
 def _tls(cert: Path | None, key: Path | None, authorities: Path | None) -> TLSConfig | None:

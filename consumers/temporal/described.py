@@ -31,6 +31,11 @@ def request_of(schedule_id: str, schedule: Schedule) -> dict[str, Any]:
     return request
 
 
+def is_described(request: Mapping[str, Any]) -> bool:
+    """Whether a request was made of a description."""
+    return _KEY in request
+
+
 def described_in(request: Mapping[str, Any]) -> Schedule | None:
     """The described schedule that a request holds, if it was made of one."""
     described = request.get(_KEY)

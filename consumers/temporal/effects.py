@@ -1,4 +1,4 @@
-"""Effects on Temporal: create a schedule, delete a schedule.
+"""Effects on Temporal: create a schedule, update it, delete it.
 
 Keeps rule 2 there: a create is known by its request id and found again by the stamp in its memo; a
 delete, which the server takes unconditionally, is sent only for what was just seen to be the victim's.
@@ -6,12 +6,14 @@ delete, which the server takes unconditionally, is sent only for what was just s
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import structlog
 
 from consumers.calls import Call, StoreFailure, cause_stands, in_doubt, undecided
 from consumers.temporal.client import AlreadyTaken, Found, TemporalClient
+from consumers.temporal.updates import Updates, carries_live
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch, Ledger, Standing
 from outbox.flow.outcome import Conflict, Done, Outcome, Transient, Unknown
@@ -31,11 +33,12 @@ class TemporalEffects:
 
     def __init__(self, client: TemporalClient, ledger: Ledger, instance: UUID) -> None:
         self._client = client
+        self._updates = Updates(client)
         self._ledger = ledger
         self._instance = instance
 
     async def apply(self, dispatch: Dispatch) -> Outcome:
-        """Create or delete the schedule, as the step asks.
+        """Create, update or delete the schedule, as the step asks.
 
         Raises:
             ValueError: the step is not one of Temporal's.
@@ -45,6 +48,8 @@ class TemporalEffects:
             match dispatch.step.effect:
                 case Effect.CREATE:
                     return await self._create(dispatch, call)
+                case Effect.UPDATE:
+                    return await self._updates.apply(dispatch, call)
                 case Effect.DELETE:
                     return await self._delete(dispatch, call)
                 case effect:
@@ -53,7 +58,9 @@ class TemporalEffects:
             return failure.outcome
 
     async def look(self, dispatch: Dispatch) -> Outcome:
-        """Read whether the created schedule stands, or whether the deleted one is gone."""
+        """Read whether the created or updated schedule stands, or whether the deleted one is gone."""
+        if dispatch.step.effect is Effect.UPDATE:
+            return await self._updates.look(dispatch, Call.of(dispatch))
         try:
             found = await self._client.describe(dispatch.schedule_id, Call.of(dispatch))
         except StoreFailure as failure:
@@ -68,6 +75,21 @@ class TemporalEffects:
             StoreFailure: Temporal can't tell in time.
         """
         return await self._client.describe(dispatch.schedule_id, Call.of(dispatch))
+
+    async def definition(self, dispatch: Dispatch) -> tuple[Found, dict[str, Any]] | None:
+        """Read the schedule, and the request that would create it as it is now; None if there is none.
+
+        Raises:
+            StoreFailure: Temporal can't tell in time.
+        """
+        return await self._client.definition(dispatch.schedule_id, Call.of(dispatch))
+
+    async def restore(self, dispatch: Dispatch) -> Outcome:
+        """Bring back what the ledger says of a live schedule that is there."""
+        try:
+            return await self._updates.restore(dispatch, Call.of(dispatch))
+        except StoreFailure as failure:
+            return failure.outcome
 
     async def clear_debris(self, dispatch: Dispatch) -> Outcome:
         """Delete the schedule if an ended intent of the lane left it behind; others' is a conflict."""
@@ -149,13 +171,13 @@ class TemporalEffects:
             raise StoreFailure(Unknown(ErrorCode.TIMED_OUT, message, removing=True)) from None
 
     async def _delete(self, dispatch: Dispatch, call: Call) -> Outcome:
-        schedule_id, victim = dispatch.schedule_id, dispatch.live_intent
+        schedule_id = dispatch.schedule_id
         found = await self._client.describe(schedule_id, call)
         if found is None:
             return Done()
         # What the outbox did not create carries no stamp: a legacy schedule, adopted or not.
-        unstamped = victim is None or dispatch.live_adopted
-        is_victim = found.stamp == (None if unstamped else str(victim))
+        is_legacy = dispatch.live_intent is None and found.stamp is None
+        is_victim = is_legacy or carries_live(dispatch, found)
         if not is_victim and await self._standing(schedule_id, found) is not Standing.ENDED:
             return _foreign(schedule_id)
         if found.stamp is None:

@@ -1,49 +1,22 @@
-"""Builds the Temporal request that creates a schedule from what an intent asks for.
+"""Builds the requests that write a schedule: its create, and its update.
 
 The memo carries the intent's stamp, the request id its number (rule 2); beside the stamp stands which
-outbox wrote it.
+outbox wrote it. What was updated carries its revision.
 """
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.common.v1 import Memo, Payloads, WorkflowType
-from temporalio.api.enums.v1 import ScheduleOverlapPolicy
-from temporalio.api.schedule.v1 import (
-    IntervalSpec,
-    Schedule,
-    ScheduleAction,
-    SchedulePolicies,
-    ScheduleSpec,
-    ScheduleState,
-)
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
-from temporalio.api.workflowservice.v1 import CreateScheduleRequest
-from temporalio.converter import DataConverter, WorkflowSerializationContext
+from temporalio.api.common.v1 import Memo
+from temporalio.api.schedule.v1 import Schedule
+from temporalio.api.workflowservice.v1 import CreateScheduleRequest, UpdateScheduleRequest
+from temporalio.converter import DataConverter
 
-from consumers.temporal.described import described_in
+from consumers.temporal.definition import PLAIN, REVISION_KEY, keep_what_hands_changed, schedule_of
 from outbox.flow.dispatch import Dispatch
 
 MEMO_KEY = "outbox_intent_id"
 INSTANCE_KEY = "outbox_instance"
 UNREADABLE = "(unreadable)"
-
-# Any worker must be able to read a stamp: the platform's own converter, which may encrypt, stays out of it.
-_STAMPS = DataConverter.default.payload_converter
-
-_OVERLAP = {
-    "skip": ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_SKIP,
-    "buffer_one": ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE,
-    "buffer_all": ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_BUFFER_ALL,
-    "cancel_other": ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_CANCEL_OTHER,
-    "terminate_other": ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_TERMINATE_OTHER,
-    "allow_all": ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL,
-}
 
 
 async def create_request(
@@ -69,16 +42,60 @@ async def create_request(
         KeyError: the intent's request lacks what a create needs.
         Exception: whatever the platform's data converter raises.
     """
-    request = dispatch.request
-    workflow_id = f"{dispatch.schedule_id}-run"
-    in_context = converter.with_context(WorkflowSerializationContext(namespace, workflow_id))
     return CreateScheduleRequest(
         namespace=namespace,
         schedule_id=dispatch.schedule_id,
         request_id=_request_id(dispatch, anew=anew),
         identity=identity,
         memo=stamp_memo(str(dispatch.intent_id), str(instance)),
-        schedule=described_in(request) or await _schedule(request, workflow_id, in_context),
+        schedule=await schedule_of(
+            dispatch.request,
+            dispatch.schedule_id,
+            revision=dispatch.revision,
+            namespace=namespace,
+            converter=converter,
+        ),
+    )
+
+
+async def update_request(
+    dispatch: Dispatch,
+    present: Schedule,
+    token: bytes,
+    *,
+    revision: UUID | None,
+    changes: frozenset[str],
+    namespace: str,
+    identity: str,
+    converter: DataConverter,
+) -> UpdateScheduleRequest:
+    """Build the request that writes the whole definition, by an id that no other attempt has.
+
+    Args:
+        dispatch: its request is the definition that is to stand.
+        present: the schedule as it was just read.
+        token: of that read; if it is stale, the server answers OK and does nothing.
+        revision: that the schedule is to tell; None: what its create asked for stands.
+        changes: the fields that are to be changed, though people may have changed them by hand.
+        namespace: of the schedule.
+        identity: of this worker.
+        converter: encodes the workflow's argument.
+
+    Raises:
+        KeyError: the definition lacks what a schedule needs.
+        Exception: whatever the platform's data converter raises.
+    """
+    schedule = await schedule_of(
+        dispatch.request, dispatch.schedule_id, revision=revision, namespace=namespace, converter=converter
+    )
+    keep_what_hands_changed(schedule, present, changes)
+    return UpdateScheduleRequest(
+        namespace=namespace,
+        schedule_id=dispatch.schedule_id,
+        request_id=_request_id(dispatch, anew=True),
+        identity=identity,
+        conflict_token=token,
+        schedule=schedule,
     )
 
 
@@ -89,7 +106,7 @@ def _request_id(dispatch: Dispatch, *, anew: bool) -> str:
 
 def stamp_memo(stamp: str, instance: str) -> Memo:
     """Write a stamp into a memo, and which outbox it is of."""
-    return Memo(fields={MEMO_KEY: _STAMPS.to_payload(stamp), INSTANCE_KEY: _STAMPS.to_payload(instance)})
+    return Memo(fields={MEMO_KEY: PLAIN.to_payload(stamp), INSTANCE_KEY: PLAIN.to_payload(instance)})
 
 
 def stamp_in(memo: Memo) -> str | None:
@@ -102,62 +119,16 @@ def instance_in(memo: Memo) -> str | None:
     return _text_in(memo, INSTANCE_KEY)
 
 
+def revision_in(schedule: Schedule) -> str | None:
+    """Read which update a schedule tells to have changed it last: None if none did."""
+    return _text_in(schedule.action.start_workflow.memo, REVISION_KEY)
+
+
 def _text_in(memo: Memo, key: str) -> str | None:
     if key not in memo.fields:
         return None
     try:
-        text = _STAMPS.from_payload(memo.fields[key])
+        text = PLAIN.from_payload(memo.fields[key])
     except Exception:  # noqa: BLE001 - anything may have been written there, and it fails in as many ways
         return UNREADABLE
     return text if isinstance(text, str) else UNREADABLE
-
-
-async def _schedule(request: Mapping[str, Any], workflow_id: str, converter: DataConverter) -> Schedule:
-    return Schedule(
-        spec=_spec(request),
-        action=ScheduleAction(start_workflow=await _workflow(request, workflow_id, converter)),
-        policies=SchedulePolicies(overlap_policy=_OVERLAP[request.get("overlap_policy") or "skip"]),
-        state=ScheduleState(paused=bool(request.get("paused"))),
-    )
-
-
-def _spec(request: Mapping[str, Any]) -> ScheduleSpec:
-    spec = ScheduleSpec(
-        start_time=_timestamp(request.get("start_at")),
-        end_time=_timestamp(request.get("end_at")),
-        timezone_name=request.get("timezone") or "",
-    )
-    if request.get("cron_expression") is not None:
-        spec.cron_string.append(request["cron_expression"])
-    else:
-        spec.interval.append(IntervalSpec(interval=_duration(request["interval_seconds"])))
-    return spec
-
-
-async def _workflow(
-    request: Mapping[str, Any], workflow_id: str, converter: DataConverter
-) -> NewWorkflowExecutionInfo:
-    params = request.get("workflow_params")
-    return NewWorkflowExecutionInfo(
-        workflow_id=workflow_id,
-        workflow_type=WorkflowType(name=request["workflow_name"]),
-        task_queue=TaskQueue(name=request["task_queue"]),
-        input=None if params is None else Payloads(payloads=await converter.encode([params])),
-        workflow_execution_timeout=_duration(request.get("execution_timeout_seconds")),
-    )
-
-
-def _timestamp(text: str | None) -> Timestamp | None:
-    if text is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(datetime.fromisoformat(text))
-    return timestamp
-
-
-def _duration(seconds: float | None) -> Duration | None:
-    if seconds is None:
-        return None
-    duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=seconds))
-    return duration

@@ -35,9 +35,11 @@ class Lane:
 
     Attributes:
         live_intent: the stamp of the create (or adoption) that stands, if one does.
-        adopted: it is an adoption's: the schedule in Temporal carries no stamp.
+        adopted: it is an adoption's: the schedule in Temporal carries no stamp, unless it was made again.
+        defined: the ledger can make it again.
         registration: None where nothing stands, or its registration was skipped.
         former_owners: whom ended intents of the lane had registered, as ``type:id``.
+        revision: the update that changed what is live last, if one did.
         ran_out: the live schedule's own end has passed.
         busy: it has intents that have not ended.
     """
@@ -47,13 +49,16 @@ class Lane:
     adopted: bool = False
     registration: Registration | None = None
     former_owners: frozenset[str] = frozenset()
+    revision: str | None = None
     ran_out: bool = False
     busy: bool = False
+    defined: bool = True
 
-    @property
-    def expected_stamp(self) -> str | None:
-        """The stamp that its schedule carries in Temporal."""
-        return None if self.adopted else self.live_intent
+    def has(self, schedule: "Scheduled | None") -> bool:
+        """Whether it is the lane's live schedule, by its stamp."""
+        if schedule is None or self.live_intent is None:
+            return False
+        return schedule.stamp == self.live_intent or (self.adopted and schedule.stamp is None)
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,17 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A schedule that Temporal has, its stamp, and the outbox that it names (None: it carries none)."""
+    """A schedule that Temporal has, its stamp, and the outbox that it names (None: it carries none).
+
+    Attributes:
+        revision: the update that it tells to have changed it last (None: none).
+        looked_at: it was read by itself; lists don't tell the revision.
+    """
 
     stamp: str | None
     instance: str | None = field(default=None, compare=False)
+    revision: str | None = field(default=None, compare=False)
+    looked_at: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,19 +239,29 @@ def _stamps(lane: Lane, holding: Holding, ours: set[str]) -> Iterator[Drift]:
 
 def _live(lane: Lane, live: str, schedule: Scheduled | None, ours: set[str]) -> Iterator[Drift]:
     name = lane.schedule_id
-    if schedule == Scheduled(lane.expected_stamp):
+    if schedule is not None and lane.has(schedule):
+        yield from _revision(lane, schedule)
         return
     if lane.ran_out and (schedule is None or schedule.stamp not in ours):
         yield Drift(name, DriftKind.FINISHED, f"intent {live} has run out", Fix.CLEAN_UP)
     elif schedule is None or schedule.stamp in ours:
         detail = f"intent {live} is live; Temporal has no such schedule"
-        yield Drift(name, DriftKind.MISSING_SCHEDULE, detail, Fix.DELETE if lane.adopted else Fix.REPAIR)
+        yield Drift(name, DriftKind.MISSING_SCHEDULE, detail, Fix.REPAIR if lane.defined else Fix.DELETE)
     else:
         detail = f"intent {live} is live; in Temporal, a schedule {_whose(schedule)} has its name"
         yield Drift(name, DriftKind.WRONG_STAMP, detail, Fix.FREE_SCHEDULE)
         return
     if schedule is not None:
         yield _unexpected(lane, schedule, ours)
+
+
+def _revision(lane: Lane, schedule: Scheduled) -> Iterator[Drift]:
+    """A late update wrote another definition, or a hand took away what tells the revision."""
+    if schedule.looked_at and schedule.revision != lane.revision:
+        detail = f"it tells {schedule.revision or 'no update'} as its revision, not {lane.revision or 'none'}"
+        yield Drift(
+            lane.schedule_id, DriftKind.WRONG_REVISION, detail, Fix.REPAIR if lane.defined else Fix.NONE
+        )
 
 
 def _unexpected(lane: Lane, schedule: Scheduled, ours: set[str]) -> Drift:

@@ -17,6 +17,8 @@ class DriftKind(StrEnum):
     """A schedule of ours that should be gone."""
     WRONG_STAMP = "wrong_stamp"
     """In Temporal, somebody else's schedule has the name of a live one."""
+    WRONG_REVISION = "wrong_revision"
+    """A live schedule is defined by another update than the one that changed it last."""
     WRONG_OWNER = "wrong_owner"
     """An owner that the ledger doesn't know as the present one."""
     FINISHED = "finished"
@@ -37,7 +39,9 @@ class Fix(StrEnum):
 
     REPAIR = "outbox audit --repair, with a worker running"
     CLEAN_UP = "outbox audit --repair frees the name and ends its owner's access; so does a delete"
-    DELETE = "delete the schedule: it was adopted, so the outbox can't make it again"
+    DELETE = (
+        "delete the schedule: it was adopted before the outbox kept what it adopts, so it can't make it again"
+    )
     ADOPT = "outbox audit --adopt --yes takes it into the ledger; a delete removes it, adopted or not"
     RECLAIM = "outbox audit --reclaim --yes takes it into the ledger again"
     RECLAIM_BY_NAME = (

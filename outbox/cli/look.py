@@ -15,7 +15,7 @@ from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command, out, print_json
 from outbox.cli.tables import Column, cell
 from outbox.flow.table import Status
-from outbox.store.shapes import intent_json, timeline
+from outbox.store.shapes import intent_json, timeline, told
 from outbox.store.why import waits_because
 from outbox.when import moment
 
@@ -250,7 +250,7 @@ def _print_timeline(intent: dict[str, Any], by_hand: list[dict[str, Any]]) -> No
     colour = _COLOURS[intent["status"]]
     trace = f"  trace {intent['trace_id']}" if intent["trace_id"] else ""
     out.print(f"\n{intent['kind']} {intent['intent_id']} [{colour}]{intent['status']}[/]{trace}")
-    lines = [(event["at"], event["type"], event["attempt"], event["error"]) for event in intent["events"]]
+    lines = [(event["at"], told(event), event["attempt"], event["error"]) for event in intent["events"]]
     lines += [
         (tried["at"], f"  {tried['consumer']} {tried['then']}", tried["attempt"], tried["error"])
         for tried in intent["failed_attempts"]

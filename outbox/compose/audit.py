@@ -107,7 +107,10 @@ class AllThree:
             authz_reads.read_schedule(self.authz, name, seconds=_SECONDS),
             temporal_reads.read_schedule(self.temporal, name, seconds=_SECONDS),
         )
-        return Observed(_holding(tuples), None if found is None else Scheduled(found.stamp, found.instance))
+        schedule = None
+        if found is not None:
+            schedule = Scheduled(found.stamp, found.instance, found.revision, looked_at=True)
+        return Observed(_holding(tuples), schedule)
 
     async def stamped_page(self, stage: Stage, cursor: str) -> StampedPage:
         """Read on in a store's list; Temporal's tokens, which are bytes, travel as base64."""
@@ -168,6 +171,8 @@ def _lane(row: RowMapping) -> Lane:
         adopted=row["adopted"],
         registration=_registration(row),
         former_owners=frozenset(":".join(owner) for owner in former if owner),
+        defined=row["defined"] or not row["adopted"],
+        revision=None if row["revision"] is None else str(row["revision"]),
         ran_out=row["ran_out"],
         busy=row["busy"],
     )

@@ -31,6 +31,7 @@ async def side_by_side(stores: AllThree, schedule_id: str) -> Shown:
         ledger = {
             "live_intent": lane["live_intent"],
             "adopted": lane["adopted"],
+            "revision": lane["revision"],
             "creator": lane["creator"],
             "ran_out": lane["ran_out"],
             "under_way": lane["busy"],

@@ -7,6 +7,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from outbox.store.shapes import told
+
 WIDTH, HEIGHT = 600, 72
 
 
@@ -76,7 +78,7 @@ def lines(series: Sequence[tuple[str, Sequence[float | None]]], title: str) -> M
 
 def lines_of(intent: dict[str, Any]) -> list[Line]:
     """All that happened to an intent, in order: its events, and the attempts that did not settle a step."""
-    found = [(one["at"], "step", one["type"], one["attempt"], one["error"]) for one in intent["events"]]
+    found = [(one["at"], "step", told(one), one["attempt"], one["error"]) for one in intent["events"]]
     found += [
         (one["at"], one["then"], f"{one['consumer']} {one['then']}", one["attempt"], one["error"])
         for one in intent["failed_attempts"]

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from outbox.errors import ErrorCode
 from outbox.flow.table import EventType
-from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal
+from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Principal, UpdateSchedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,12 @@ HELD_IN_TEMPORAL = Case(
     EventType.CREATE_FAILED,
     ErrorCode.CONFLICT_FOREIGN,
     "our registration was compensated; the stranger's schedule stays",
+)
+CHANGED = Case(
+    "a change of a live schedule",
+    EventType.UPDATED,
+    None,
+    "written over what carries the live stamp; what it doesn't name stays",
 )
 GONE = Case("a delete", EventType.DELETED, None, "deleted in Temporal first, then deregistered in SpiceDB")
 NEVER_WAS = Case(
@@ -175,7 +182,11 @@ def build(run: str) -> Workload:
     billing, research = f"billing-agent-{run}", f"research-agent-{run}"
     first = [_creates(agent, owner, _FIRST) for agent, owner in agents.items()]
     second = [
-        (*_creates(agent, owner, _SECOND), *(_delete(agent, name, owner, GONE) for name in _DELETED))
+        (
+            *_creates(agent, owner, _SECOND),
+            _update(agent, "hourly-sync", owner, interval_seconds=1_800, note="twice as often"),
+            *(_delete(agent, name, owner, GONE) for name in _DELETED),
+        )
         for agent, owner in agents.items()
     ]
     third = [
@@ -250,6 +261,10 @@ def _create(
         timezone=timezone,
     )
     return Planned(Entry(request, owner, key), case, repeated=key is not None)
+
+
+def _update(agent: str, name: str, owner: Principal, **changes: Any) -> Planned:
+    return Planned(Entry(UpdateSchedule(agent_id=agent, name=name, **changes), owner), CHANGED)
 
 
 def _delete(agent: str, name: str, owner: Principal, case: Case) -> Planned:

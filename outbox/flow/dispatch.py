@@ -47,8 +47,13 @@ class Dispatch:
         look: don't apply, only look whether an earlier attempt took effect; if not, the cause stands.
         patience: seconds that the step waited so far because of failures that its store answered.
         generation: completes the Temporal request id; a repair takes one of its own.
-        request: the intent's request as it was enqueued (JSON object); of a repair, the live intent's
-            or, where none is live, the lane's last.
+        request: the intent's request as it was enqueued (JSON object). Of a repair, the definition of what is
+            live or, where nothing is, the lane's last request. Of an update, the whole definition that is to
+            stand: what is live, changed by what the run asks for; of one that is discarded, what is live.
+        run: of an update, the intents that it stands for, in the order of the lane: its own, and those right
+            behind it that nobody has begun. The last one is the revision that the store will tell.
+        changes: of an update, the fields that the run names.
+        revision: of an update or a repair, the intent that changed the definition last before it, if any did.
         live_intent: the lane's live stamp, if a create stands.
         live_adopted: the live stamp is that of an adoption: its schedule in Temporal carries none.
         ran_out: of a repair: the schedule's own end had passed when the step was leased, by Postgres' clock.
@@ -73,6 +78,9 @@ class Dispatch:
     trace: Mapping[str, str] = field(default_factory=dict)
     live_intent: UUID | None = None
     live_adopted: bool = False
+    run: tuple[UUID, ...] = ()
+    changes: frozenset[str] = frozenset()
+    revision: UUID | None = None
     ran_out: bool = False
 
     @property
@@ -89,6 +97,11 @@ class Dispatch:
     def reclaims(self) -> str | None:
         """The stamp that is to be taken into the ledger again, if it asks for that."""
         return self.request.get("reclaim") if self.kind is Kind.REPAIR else None
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether an operator ends it: what it did is undone."""
+        return self.cause is not None and self.cause.code is ErrorCode.DISCARDED
 
     @property
     def trace_id(self) -> str | None:

@@ -1,6 +1,9 @@
 """What came of one attempt at a step: a closed sum type; every answer of a store is exactly one of these."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from outbox.errors import ErrorCode
 from outbox.flow.table import Live
@@ -14,11 +17,17 @@ class Done:
         zed_token: SpiceDB's consistency token of the write or the read that proved it.
         skipped: there was nothing to register, as the intent's principal has no identity.
         live: what a repair found out about the lane's live stamp; None: the flow says what becomes of it.
+        through: of an update, the last intent of its run that has taken effect; None: all have.
+        definition: what the schedule was defined as, where the ledger doesn't know: nobody asked for it.
+        revision: of a reclaim, the update that the schedule tells to have changed it last.
     """
 
     zed_token: str | None = None
     skipped: bool = False
     live: Live | None = None
+    through: UUID | None = None
+    definition: Mapping[str, Any] | None = None
+    revision: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

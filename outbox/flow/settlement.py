@@ -1,6 +1,7 @@
 """What an outcome does to its step: one pure function, from dispatch and outcome to the settling row."""
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
@@ -19,6 +20,7 @@ _STRIKES = frozenset({ErrorCode.RACED, ErrorCode.UNEXPECTED})
 _DOWN = frozenset({ErrorCode.UNREACHABLE, ErrorCode.OVERLOADED, ErrorCode.TIMED_OUT})
 # What a registration may not go on with for ever.
 _PATIENCE = frozenset({ErrorCode.RACED, ErrorCode.OVERLOADED})
+_NOTHING_LEARNT = Done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class Settlement:
         strike: the attempt counts towards parking.
         patient: the store answered; the wait until the next attempt counts as patience spent on it.
         delay_seconds: for a retry, how long the step waits.
+        split: for a retry, each intent of the update's run is tried by itself from now on.
+        through: of an update that is done, the last intent of its run that has taken effect.
+        run: those of its run that end with it, or are split with it.
+        definition: what is live was defined so, where the ledger doesn't know.
+        revision: the intent that changed what is reclaimed last.
     """
 
     intent_id: UUID
@@ -88,6 +95,11 @@ class Settlement:
     strike: bool = False
     patient: bool = False
     delay_seconds: float = 0.0
+    split: bool = False
+    through: UUID | None = None
+    run: Sequence[UUID] = ()
+    definition: Mapping[str, Any] | None = None
+    revision: UUID | None = None
     error_code: ErrorCode | None = None
     error_message: str | None = None
     zed_token: str | None = None
@@ -147,22 +159,28 @@ def _advance(
     event: EventType,
     *,
     cause: Cause | None = None,
-    zed_token: str | None = None,
-    live: Live | None = None,
+    done: Done = _NOTHING_LEARNT,
 ) -> Settlement:
     terminal = TERMINALS.get(event)
     following = STEPS.get(event)
+    run = dispatch.run if event is EventType.UPDATED else ()
+    if done.through is not None:
+        run = run[: run.index(done.through) + 1]
     return Settlement(
         **_names(dispatch),
         action=Action.ADVANCE,
         next_event=event,
         next_consumer=following.consumer if following else None,
         terminal=terminal is not None,
-        live=(live or terminal.live) if terminal else Live.KEEP,
+        live=(done.live or terminal.live) if terminal else Live.KEEP,
+        through=run[-1] if run else None,
+        run=run[1:],
+        definition=done.definition,
+        revision=done.revision,
         waits=following is not None and following.undoes,
         error_code=cause.code if cause else None,
         error_message=cause.message if cause else None,
-        zed_token=zed_token,
+        zed_token=done.zed_token,
         store=StoreHealth.UP,
     )
 
@@ -172,7 +190,7 @@ def _done(dispatch: Dispatch, outcome: Done) -> Settlement:
     event = step.skipped if outcome.skipped and step.skipped else step.done
     # A compensation that is done ends its intent with what made it necessary.
     cause = None if dispatch.look else dispatch.cause
-    return _advance(dispatch, event, cause=cause, zed_token=outcome.zed_token, live=outcome.live)
+    return _advance(dispatch, event, cause=cause, done=outcome)
 
 
 def _rejected(
@@ -182,10 +200,7 @@ def _rejected(
     if step.rejected is None:
         # What can only converge is retried, whatever the store says, until a person is needed.
         return _again(dispatch, outcome, policy, jitter, strike=True)
-    if dispatch.look:
-        cause = dispatch.cause or Cause(outcome.code, outcome.message)
-        return _advance(dispatch, step.rejected_after_unknown or step.rejected, cause=cause)
-    if dispatch.unknown:
+    if dispatch.unknown and not dispatch.look:
         return Settlement(
             **_names(dispatch),
             action=Action.HOLD,
@@ -193,7 +208,25 @@ def _rejected(
             error_message=outcome.message,
             store=StoreHealth.UP,
         )
+    if len(dispatch.run) > 1 and not dispatch.is_discarded:
+        return _split(dispatch, outcome)
+    if dispatch.look:
+        cause = dispatch.cause or Cause(outcome.code, outcome.message)
+        return _advance(dispatch, step.rejected_after_unknown or step.rejected, cause=cause)
     return _advance(dispatch, step.rejected, cause=Cause(outcome.code, outcome.message))
+
+
+def _split(dispatch: Dispatch, outcome: Refused | Conflict) -> Settlement:
+    """Try each update of a run by itself: one that can't be must not fail the others."""
+    return Settlement(
+        **_names(dispatch),
+        action=Action.RETRY,
+        split=True,
+        run=dispatch.run[1:],
+        error_code=outcome.code,
+        error_message=outcome.message,
+        store=StoreHealth.UP,
+    )
 
 
 def _again(

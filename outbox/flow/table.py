@@ -11,6 +11,7 @@ class Kind(StrEnum):
     """What an intent asks for."""
 
     CREATE = "create"
+    UPDATE = "update"
     DELETE = "delete"
     REPAIR = "repair"
 
@@ -19,6 +20,7 @@ class EventType(StrEnum):
     """The lines of the event log."""
 
     CREATE_REQUESTED = "schedule.create.requested"
+    UPDATE_REQUESTED = "schedule.update.requested"
     DELETE_REQUESTED = "schedule.delete.requested"
     REPAIR_REQUESTED = "schedule.repair.requested"
     REGISTERED = "schedule.registered"
@@ -27,6 +29,8 @@ class EventType(StrEnum):
     UNSCHEDULED = "schedule.unscheduled"
     CREATED = "schedule.created"
     CREATE_FAILED = "schedule.create_failed"
+    UPDATED = "schedule.updated"
+    UPDATE_FAILED = "schedule.update_failed"
     DELETED = "schedule.deleted"
     DELETE_FAILED = "schedule.delete_failed"
     REPAIRED = "schedule.repaired"
@@ -45,6 +49,7 @@ class Effect(StrEnum):
 
     REGISTER = "register"
     CREATE = "create"
+    UPDATE = "update"
     COMPENSATE = "compensate"
     DELETE = "delete"
     DEREGISTER = "deregister"
@@ -61,11 +66,13 @@ class Status(StrEnum):
 
 
 class Live(StrEnum):
-    """What a terminal event does to the lane's live stamp."""
+    """What a terminal event does to the lane's live stamp, and to the definition of what is live."""
 
     KEEP = "keep"
     SET = "set"
     CLEAR = "clear"
+    REVISE = "revise"
+    """The stamp stays; its definition is changed by what the intent asked for, which is its revision now."""
     RECLAIM = "reclaim"
     """The stamp that the intent names stands again; only a repair that was asked to reclaim it says so."""
 
@@ -124,6 +131,13 @@ STEPS: dict[EventType, Step] = {
         rejected_after_unknown=EventType.CREATE_FAILED,
     ),
     EventType.COMPENSATION_REQUESTED: Step(Consumer.AUTHZ, Effect.COMPENSATE, done=EventType.CREATE_FAILED),
+    EventType.UPDATE_REQUESTED: Step(
+        Consumer.TEMPORAL,
+        Effect.UPDATE,
+        done=EventType.UPDATED,
+        rejected=EventType.UPDATE_FAILED,
+        rejected_after_unknown=EventType.UPDATE_FAILED,
+    ),
     EventType.DELETE_REQUESTED: Step(
         Consumer.TEMPORAL,
         Effect.DELETE,
@@ -138,6 +152,8 @@ STEPS: dict[EventType, Step] = {
 TERMINALS: dict[EventType, Terminal] = {
     EventType.CREATED: Terminal(Status.SUCCEEDED, Live.SET),
     EventType.CREATE_FAILED: Terminal(Status.FAILED),
+    EventType.UPDATED: Terminal(Status.SUCCEEDED, Live.REVISE),
+    EventType.UPDATE_FAILED: Terminal(Status.FAILED),
     EventType.DELETED: Terminal(Status.SUCCEEDED, Live.CLEAR),
     EventType.DELETE_FAILED: Terminal(Status.FAILED),
     EventType.REPAIRED: Terminal(Status.SUCCEEDED),
@@ -145,6 +161,7 @@ TERMINALS: dict[EventType, Terminal] = {
 
 REQUESTED: dict[Kind, EventType] = {
     Kind.CREATE: EventType.CREATE_REQUESTED,
+    Kind.UPDATE: EventType.UPDATE_REQUESTED,
     Kind.DELETE: EventType.DELETE_REQUESTED,
     Kind.REPAIR: EventType.REPAIR_REQUESTED,
 }

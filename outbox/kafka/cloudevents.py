@@ -70,4 +70,5 @@ def data(publication: Publication) -> dict[str, Any]:
         "consumer": publication.consumer.value if publication.consumer else None,
         "attempt": publication.attempt,
         "error": {"code": code, "message": publication.error_message} if code else None,
+        "superseded_by": str(publication.superseded_by) if publication.superseded_by else None,
     }

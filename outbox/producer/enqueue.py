@@ -20,7 +20,15 @@ from pydantic_core import to_json
 
 from outbox.errors import IdempotencyConflict, InvalidRequest, OutboxError
 from outbox.producer.intents import Intent
-from outbox.producer.requests import CreateSchedule, DeleteSchedule, Entry, Envelope, Principal
+from outbox.producer.requests import (
+    CreateSchedule,
+    DeleteSchedule,
+    Entry,
+    Envelope,
+    Principal,
+    Request,
+    UpdateSchedule,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
@@ -28,11 +36,7 @@ if TYPE_CHECKING:
 
 AsyncCaller: TypeAlias = "AsyncSession | AsyncConnection | psycopg.AsyncConnection[Any]"
 """What carries an enqueue: SQLAlchemy's on psycopg or asyncpg, or psycopg's own."""
-Item = (
-    tuple[CreateSchedule | DeleteSchedule, Principal]
-    | tuple[CreateSchedule | DeleteSchedule, Principal, str | None]
-    | Entry
-)
+Item = tuple[Request, Principal] | tuple[Request, Principal, str | None] | Entry
 """A request, its principal and, if wanted, its idempotency key."""
 
 
@@ -51,6 +55,7 @@ class Statement:
         return text(f"{self._call}(CAST(:asked AS jsonb))")
 
 
+_REQUESTS = "CreateSchedule, UpdateSchedule or DeleteSchedule"
 _ONE = Statement("enqueue")
 _MANY = Statement("enqueue_many")
 
@@ -75,7 +80,7 @@ class Call:
         self.json = f"[{','.join(texts)}]" if batch else texts[0]
 
     @classmethod
-    def single(cls, entry: Entry, expected: type[CreateSchedule | DeleteSchedule]) -> Self:
+    def single(cls, entry: Entry, expected: type[Request]) -> Self:
         """One request, by the function for one; its errors have no index."""
         if not isinstance(entry.request, expected):
             raise TypeError(f"request must be {expected.__name__}, not {type(entry.request).__name__}")
@@ -119,8 +124,8 @@ class Call:
                 return OutboxError(f"the outbox is not in this database ({message}): run `outbox migrate`")
 
     def _encode(self, entry: Entry, limit: int, index: int) -> str:
-        if not isinstance(entry.request, CreateSchedule | DeleteSchedule):
-            raise TypeError(f"expected CreateSchedule or DeleteSchedule, not {type(entry.request).__name__}")
+        if not isinstance(entry.request, Request):
+            raise TypeError(f"expected {_REQUESTS}, not {type(entry.request).__name__}")
         if not isinstance(entry.principal, Principal):
             raise TypeError(f"principal must be Principal, not {type(entry.principal).__name__}")
         try:
@@ -215,6 +220,23 @@ async def enqueue_create(
     """
     entry = Entry(request, principal, idempotency_key, traceparent, tracestate)
     return (await _enqueue(conn, Call.single(entry, CreateSchedule)))[0]
+
+
+async def enqueue_update(
+    conn: AsyncCaller,
+    request: UpdateSchedule,
+    *,
+    principal: Principal,
+    idempotency_key: str | None = None,
+    traceparent: str | None = None,
+    tracestate: str | None = None,
+) -> Intent:
+    """Ask for fields of a live schedule to be changed; otherwise as ``enqueue_create``.
+
+    The schedule keeps its owner, so the principal is only told to the stores as the one who calls.
+    """
+    entry = Entry(request, principal, idempotency_key, traceparent, tracestate)
+    return (await _enqueue(conn, Call.single(entry, UpdateSchedule)))[0]
 
 
 async def enqueue_delete(

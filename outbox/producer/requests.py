@@ -1,138 +1,32 @@
-"""Requests: frozen models that refuse bad input by name, as the database does again for every language.
+"""Requests: frozen models that refuse bad input by name, as the database does again for every language."""
 
-Each field has one rule and one reason. ``migrations/sql/0001_validation.sql`` says the same, in the same
-order, and a property test holds the two together.
-"""
+from collections.abc import Collection
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self
 
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from outbox.errors import InvalidRequest
-
-MAX_SECONDS = 315_360_000
-"""Ten years. Longer intervals and time-outs are slips of the unit."""
-MAX_DEPTH = 64
-MAX_NUMBER = 1e308
-
-_NAME = "must be 1 to 1000 characters, none of them a control character"
-_SECONDS = f"must be a whole number from 1 to {MAX_SECONDS}"
-_INSTANT = "must be a date and time of 1970 to 2999 with its offset, like 2026-03-01T09:00:00Z"
-_SUBJECT = (
-    "must be 1 to 1024 of a-z A-Z 0-9 / _ | - = + (SpiceDB takes no other id, such as an e-mail address)"
+from outbox.producer.fields import (
+    INSTANT_FORMAT,
+    REASONS,
+    AgentId,
+    Args,
+    CatchupSeconds,
+    Instant,
+    Memo,
+    Name,
+    OverlapPolicy,
+    Params,
+    RetryPolicy,
+    ScheduleName,
+    SearchAttributes,
+    Seconds,
+    SpiceId,
+    at,
+    text,
 )
-
-REASONS: Final = {
-    "request": "must be an object",
-    "kind": "must be create or delete",
-    "agent_id": "must be 1 to 128 of A-Z a-z 0-9 _ - | / = +, without --, first and last not -",
-    "name": "must be 1 to 64 of a-z 0-9 -, first and last not -",
-    "workflow_name": _NAME,
-    "task_queue": _NAME,
-    "workflow_params": "must be a JSON object, nested less than 64 deep, with numbers within 1e308",
-    "cron_expression": "must be 1 to 1000 characters",
-    "interval_seconds": _SECONDS,
-    "execution_timeout_seconds": _SECONDS,
-    "start_at": _INSTANT,
-    "end_at": _INSTANT,
-    "paused": "must be true or false",
-    "timezone": "must be 1 to 255 characters",
-    "overlap_policy": "must be skip, buffer_one, buffer_all, cancel_other, terminate_other or allow_all",
-    "principal": "must be an object",
-    "principal.user_id": _SUBJECT,
-    "principal.service_account_id": _SUBJECT,
-    "principal.account_id": "must be 1 to 1024 of a-z A-Z 0-9 / _ | - = +",
-    "idempotency_key": "must be 1 to 255 characters",
-    "traceparent": "must be a W3C traceparent",
-    "tracestate": "must be a W3C tracestate, at most 512 characters",
-}
-"""What a field must be, in words."""
-
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = datetime(3000, 1, 1, tzinfo=UTC)
-_INSTANT_FORMAT = re.compile(
-    r"[12][0-9]{3}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
-    r"(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
-)
-
-
-def _instant(value: datetime) -> datetime:
-    if value.utcoffset() is None or not _EARLIEST <= value < _LATEST:
-        raise ValueError(_INSTANT)
-    return value.astimezone(UTC)
-
-
-def _json_object(value: object) -> object:
-    if isinstance(value, dict):
-        return _json(value, "workflow_params", 0)
-    return value
-
-
-def _json(value: object, path: str, depth: int) -> object:
-    """Copy what is JSON, so that nobody can change it afterwards; name the path of what is not."""
-    if depth >= MAX_DEPTH:
-        raise _at(path, f"is nested {MAX_DEPTH} deep; less is allowed")
-    match value:
-        case None | bool():
-            return value
-        case str():
-            return _json_text(value, path)
-        case int() | float():
-            if not -MAX_NUMBER <= value <= MAX_NUMBER:
-                raise _at(path, "must be a number within 1e308")
-            return value
-        case dict():
-            return {
-                _json_key(key, path): _json(item, f"{path}.{key}", depth + 1) for key, item in value.items()
-            }
-        case list():
-            return [_json(item, f"{path}.{place}", depth + 1) for place, item in enumerate(value)]
-        case _:
-            raise _at(path, f"must be JSON, not {type(value).__name__}")
-
-
-def _json_key(key: object, path: str) -> str:
-    if not isinstance(key, str):
-        raise _at(path, f"has a key that is no string: {key!r:.100}")
-    return _json_text(key, path)
-
-
-def _json_text(text: str, path: str) -> str:
-    if "\0" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
-        raise _at(path, "has a character that Postgres can't store (NUL, or half of a surrogate pair)")
-    return text
-
-
-def _at(path: str, reason: str) -> PydanticCustomError:
-    # A key may be as long as the request, and no text at all.
-    safe = path[:200].encode("utf-8", "backslashreplace").decode()
-    return PydanticCustomError("at", "{reason}", {"path": safe, "reason": reason})
-
-
-_Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
-_Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
-_Instant = Annotated[datetime, AfterValidator(_instant)]
-_Json = Annotated[dict[str, Any], BeforeValidator(_json_object)]
-_SpiceId = Annotated[str, Field(max_length=1024, pattern=r"^[a-zA-Z0-9/_|=+-]+$")]
-_AgentId = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*$")]
-_ScheduleName = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
-
-OverlapPolicy = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
-
-
-def _text(longest: int) -> Any:
-    return Field(min_length=1, max_length=longest, pattern=r"^[^\x00]+$")
 
 
 class _Model(BaseModel):
@@ -173,21 +67,21 @@ class Principal(_Model):
     """
 
     prefix = "principal."
-    user_id: _SpiceId | None = None
-    service_account_id: _SpiceId | None = None
-    account_id: _SpiceId | None = None
+    user_id: SpiceId | None = None
+    service_account_id: SpiceId | None = None
+    account_id: SpiceId | None = None
 
     @model_validator(mode="after")
     def _one_owner(self) -> Self:
         if self.user_id is not None and self.service_account_id is not None:
-            raise _at("principal", "has user_id or service_account_id, not both")
+            raise at("principal", "has user_id or service_account_id, not both")
         return self
 
 
 class _Request(_Model):
     kind: ClassVar[str]
-    agent_id: _AgentId
-    name: _ScheduleName
+    agent_id: AgentId
+    name: ScheduleName
 
     @property
     def schedule_id(self) -> str:
@@ -195,41 +89,136 @@ class _Request(_Model):
         return f"{self.agent_id}--{self.name}"
 
 
+def _consistent(request: "CreateSchedule | UpdateSchedule") -> None:
+    """Refuse fields that contradict each other."""
+    start, end = request.start_at, request.end_at
+    if isinstance(start, datetime) and isinstance(end, datetime) and end <= start:
+        raise at("end_at", "must be after start_at")
+    if _is_given(request.workflow_params) and _is_given(request.workflow_args):
+        raise at("workflow_args", "must not be given beside workflow_params")
+
+
 class CreateSchedule(_Request):
     """Asks for a schedule: a recurring run of a workflow. Its workflow id is ``{schedule_id}-run``.
 
-    Raises ``InvalidRequest`` naming the field. Whether a cron expression or a time zone means anything is
-    Temporal's to judge: a bad one fails the intent later.
+    Raises ``InvalidRequest`` naming the field. Whether a cron expression, a time zone or a search attribute
+    means anything is Temporal's to judge: a bad one fails the intent later.
 
     Attributes:
         workflow_params: the workflow's single argument, a JSON object; None: no argument.
+        workflow_args: of a workflow that takes another argument, or several; all of them, JSON values.
         cron_expression: or ``interval_seconds``; exactly one of the two.
         start_at: no run before; kept in UTC.
         end_at: no run after; kept in UTC.
+        paused: it stands, and starts nothing.
         timezone: an IANA name, for ``cron_expression``.
         overlap_policy: what happens when a run is due while the one before still runs; Temporal's names.
+        jitter_seconds: each run starts so much later at most, by chance.
+        catchup_window_seconds: how late a run may start that was missed; default: Temporal's, a year.
+        pause_on_failure: the schedule pauses when a run fails.
+        note: what people read beside the schedule.
+        retry_policy: of the workflow: ``initial_interval_seconds``, ``backoff_coefficient``,
+            ``maximum_interval_seconds``, ``maximum_attempts``; default: none, it isn't retried.
+        memo: of each started workflow; JSON.
+        search_attributes: of each started workflow, by names that the namespace knows.
     """
 
     kind = "create"
-    workflow_name: _Name
-    task_queue: _Name
-    workflow_params: _Json | None = None
-    cron_expression: Annotated[str, _text(1000)] | None = None
-    interval_seconds: _Seconds | None = None
-    execution_timeout_seconds: _Seconds | None = None
-    start_at: _Instant | None = None
-    end_at: _Instant | None = None
+    workflow_name: Name
+    task_queue: Name
+    workflow_params: Params | None = None
+    workflow_args: Args | None = None
+    cron_expression: Annotated[str, text(1000)] | None = None
+    interval_seconds: Seconds | None = None
+    execution_timeout_seconds: Seconds | None = None
+    start_at: Instant | None = None
+    end_at: Instant | None = None
     paused: bool = False
-    timezone: Annotated[str, _text(255)] | None = None
+    timezone: Annotated[str, text(255)] | None = None
     overlap_policy: OverlapPolicy = "skip"
+    jitter_seconds: Seconds | None = None
+    catchup_window_seconds: CatchupSeconds | None = None
+    pause_on_failure: bool = False
+    note: Annotated[str, text(1000)] | None = None
+    retry_policy: RetryPolicy | None = None
+    memo: Memo | None = None
+    search_attributes: SearchAttributes | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.cron_expression is None) == (self.interval_seconds is None):
-            raise _at("cron_expression", "must be given, or interval_seconds, and not both")
-        if self.start_at and self.end_at and self.end_at <= self.start_at:
-            raise _at("end_at", "must be after start_at")
+            raise at("cron_expression", "must be given, or interval_seconds, and not both")
+        _consistent(self)
         return self
+
+
+class Unset(Enum):
+    """The type of ``UNSET``."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "outbox.UNSET"
+
+
+UNSET: Final = Unset.UNSET
+"""Of a field of ``UpdateSchedule``: it stays as it is. What is left out is so, too."""
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not UNSET
+
+
+class UpdateSchedule(_Request):
+    """Asks for fields of a live schedule to be changed; what is left out, or ``outbox.UNSET``, stays so.
+
+    None clears a field that ``CreateSchedule`` can do without. Setting one of ``cron_expression`` and
+    ``interval_seconds`` clears the other, as does setting one of ``workflow_params`` and ``workflow_args``.
+    Raises ``InvalidRequest`` naming the field, also where nothing is to be changed.
+
+    Attributes: as of ``CreateSchedule``.
+    """
+
+    kind = "update"
+    workflow_name: Name | Unset = UNSET
+    task_queue: Name | Unset = UNSET
+    workflow_params: Params | Unset | None = UNSET
+    workflow_args: Args | Unset | None = UNSET
+    cron_expression: Annotated[str, text(1000)] | Unset = UNSET
+    interval_seconds: Seconds | Unset = UNSET
+    execution_timeout_seconds: Seconds | Unset | None = UNSET
+    start_at: Instant | Unset | None = UNSET
+    end_at: Instant | Unset | None = UNSET
+    paused: bool | Unset = UNSET
+    timezone: Annotated[str, text(255)] | Unset | None = UNSET
+    overlap_policy: OverlapPolicy | Unset = UNSET
+    jitter_seconds: Seconds | Unset | None = UNSET
+    catchup_window_seconds: CatchupSeconds | Unset | None = UNSET
+    pause_on_failure: bool | Unset = UNSET
+    note: Annotated[str, text(1000)] | Unset | None = UNSET
+    retry_policy: RetryPolicy | Unset | None = UNSET
+    memo: Memo | Unset | None = UNSET
+    search_attributes: SearchAttributes | Unset | None = UNSET
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if _is_given(self.cron_expression) and _is_given(self.interval_seconds):
+            raise at("cron_expression", "must be given, or interval_seconds, and not both")
+        _consistent(self)
+        if not self.changes:
+            raise at("request", "must change something: name a field")
+        return self
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """The names of the fields that it changes."""
+        return frozenset(name for name in self.to_json() if name not in _Request.model_fields)
+
+
+CLEARABLE: Final = frozenset(
+    name for name, field in CreateSchedule.model_fields.items() if field.default is None
+) - {"cron_expression", "interval_seconds"}
+"""What an update may clear."""
 
 
 class DeleteSchedule(_Request):
@@ -238,10 +227,13 @@ class DeleteSchedule(_Request):
     kind = "delete"
 
 
+Request = CreateSchedule | UpdateSchedule | DeleteSchedule
+
+
 class Envelope(_Model):
     """What goes with a request and is not part of it."""
 
-    idempotency_key: Annotated[str, _text(255)] | None = None
+    idempotency_key: Annotated[str, text(255)] | None = None
     traceparent: (
         Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None
     ) = None
@@ -251,47 +243,54 @@ class Envelope(_Model):
 class Entry(NamedTuple):
     """A request with all that goes with it; an item for ``enqueue_many``."""
 
-    request: CreateSchedule | DeleteSchedule
+    request: Request
     principal: Principal
     idempotency_key: str | None = None
     traceparent: str | None = None
     tracestate: str | None = None
 
 
+_MODELS: Final[dict[str, type[Request]]] = {
+    model.kind: model for model in (CreateSchedule, UpdateSchedule, DeleteSchedule)
+}
+
+
 def parse(json_object: object) -> Entry:
     """Read a request as the SQL function takes it, such as a line of a JSON Lines file.
 
-    Null and absent are the same. Raises ``InvalidRequest`` naming the field.
+    Null and absent are the same, save what an update changes. Raises ``InvalidRequest`` naming the field.
     """
     if not isinstance(json_object, dict):
         raise InvalidRequest("request", REASONS["request"])
-    kind = json_object.get("kind")
-    if kind not in (None, "create", "delete"):
+    kind = "create" if json_object.get("kind") is None else json_object["kind"]
+    if not isinstance(kind, str) or kind not in _MODELS:
         raise InvalidRequest("kind", REASONS["kind"])
-    model = DeleteSchedule if kind == "delete" else CreateSchedule
+    model = _MODELS[kind]
     around = {"kind", "principal", *Envelope.model_fields}
+    kept = model.model_fields.keys() - _Request.model_fields.keys() if model is UpdateSchedule else ()
     fields = {name: value for name, value in json_object.items() if name not in around}
-    request = model(**_without_nulls(model, fields))
+    request = model(**_read(model, fields, kept))
     principal = json_object.get("principal")
     if not isinstance(principal, dict | None):
         raise InvalidRequest("principal", REASONS["principal"])
     return Entry(
         request,
-        Principal(**_without_nulls(Principal, principal or {})),
+        Principal(**_read(Principal, principal or {})),
         **Envelope(**{name: json_object.get(name) for name in Envelope.model_fields}).model_dump(),
     )
 
 
-def _without_nulls(model: type[BaseModel], fields: dict[str, Any]) -> dict[str, Any]:
+def _read(model: type[BaseModel], fields: dict[str, Any], kept: Collection[str] = ()) -> dict[str, Any]:
+    """Read times from text, and leave out what is null, save fields whose null says something."""
     return {
         name: _read_instant(value) if name in {"start_at", "end_at"} else value
         for name, value in fields.items()
-        if value is not None or name not in model.model_fields
+        if value is not None or name in kept or name not in model.model_fields
     }
 
 
 def _read_instant(value: object) -> object:
-    if isinstance(value, str) and _INSTANT_FORMAT.fullmatch(value):
+    if isinstance(value, str) and INSTANT_FORMAT.fullmatch(value):
         try:
             return datetime.fromisoformat(value)
         except ValueError:  # no such day; the model refuses the text

@@ -21,9 +21,9 @@ GRANT EXECUTE ON FUNCTION outbox.intent_result(uuid), outbox.awaited_result(uuid
 
 -- Workers may claim and settle, and ask what they need to know for that.
 GRANT EXECUTE ON FUNCTION
-    outbox.claim(jsonb, jsonb, double precision, double precision, double precision),
+    outbox.claim(jsonb, jsonb, double precision, double precision, double precision, boolean),
     outbox.settle(jsonb, jsonb, double precision, double precision, double precision, double precision,
-                  boolean)
+                  boolean, boolean)
     TO outbox_worker;
 GRANT EXECUTE ON FUNCTION outbox.standing(text, text), outbox.pending(boolean) TO outbox_worker;
 -- Any process may show the whole outbox in figures.
@@ -42,9 +42,9 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION outbox.carry_on_replays() TO outbox_worker;
 -- On the Kafka wire the relay dispatches, workers take; whoever publishes strikes off what it has published.
 GRANT EXECUTE ON FUNCTION
-    outbox.dispatch(jsonb, integer, jsonb, double precision, double precision), outbox.recall(jsonb),
-    outbox.take(jsonb, double precision, double precision), outbox.dispatched(jsonb),
-    outbox.take_turn_to_publish(), outbox.unpublished(integer), outbox.published(bigint[])
+    outbox.dispatch(jsonb, integer, jsonb, double precision, double precision, boolean), outbox.recall(jsonb),
+    outbox.take(jsonb, double precision, double precision, boolean), outbox.dispatched(jsonb),
+    outbox.take_turn_to_publish(), outbox.to_publish(integer), outbox.published(bigint[])
     TO outbox_worker;
 GRANT SELECT ON outbox.alembic_version, outbox.instance TO outbox_worker;
 

@@ -25,7 +25,7 @@ _TABLES = {
         SELECT intent_id, schedule_id, event_type, place, state, error_code, error_message
           FROM outbox.queue ORDER BY position
     """),
-    "lanes": text("SELECT schedule_id, live_intent FROM outbox.lanes"),
+    "lanes": text("SELECT schedule_id, live_intent, revision FROM outbox.lanes"),
 }
 
 

@@ -28,8 +28,9 @@ class LedgerStore:
 
         A row has ``schedule_id``, ``live_intent``, whether that is an adoption (``adopted``), its ``creator``
         (None where that was pruned), whether its registration was ``skipped``, whether its schedule
-        ``ran_out`` by itself, whether the lane is ``busy`` with intents that have not ended, and the
-        ``former_creators`` whom ended intents had registered.
+        ``ran_out`` by itself, whether the lane is ``busy`` with intents that have not ended, the
+        ``former_creators`` whom ended intents had registered, the ``revision`` (the update that changed what
+        is live last), and whether what is live is ``defined`` by more than its own intent.
         """
         after = ""
         while True:

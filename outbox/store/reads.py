@@ -52,7 +52,7 @@ _LANE = text("""
      ORDER BY s.position DESC LIMIT :limit
 """)
 _EVENTS = text("""
-    SELECT e.intent_id, e.type, e.at, e.consumer, e.attempt, e.error_code, e.error_message
+    SELECT e.intent_id, e.type, e.at, e.consumer, e.attempt, e.error_code, e.error_message, e.superseded_by
       FROM outbox.events e WHERE e.intent_id = ANY(:intents) ORDER BY e.id
 """)
 _ATTEMPTS = text("""

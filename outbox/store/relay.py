@@ -17,10 +17,11 @@ from outbox.store.instance import instance
 
 _DISPATCH: LiteralString = """
     SELECT * FROM outbox.dispatch(
-        %(bounds)s::jsonb, %(most)s, %(rates)s::jsonb, %(dispatch_seconds)s, %(late_write)s)
+        %(bounds)s::jsonb, %(most)s, %(rates)s::jsonb, %(dispatch_seconds)s, %(late_write)s,
+        updating => true)
 """
 _RECALL = text("SELECT outbox.recall(CAST(:dispatches AS jsonb))")
-_UNPUBLISHED = text("SELECT * FROM outbox.unpublished(:most)")
+_UNPUBLISHED = text("SELECT * FROM outbox.to_publish(:most)")
 # Of publishers, one has its turn, until its transaction ends: with the process, at the latest.
 _TURN = text("SELECT outbox.take_turn_to_publish()")
 # A publisher that stalls is cut off, so that another can go on. As the last statement before the broker is
@@ -49,6 +50,7 @@ class Publication:
         id: grows along a lane.
         consumer: whose step led here; none for a request.
         trace: the context of the producer's span, W3C's headers by their names.
+        superseded_by: of an update, the later one that it was applied with, as one.
     """
 
     id: int
@@ -63,6 +65,7 @@ class Publication:
     error_code: str | None
     error_message: str | None
     trace: Mapping[str, str]
+    superseded_by: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

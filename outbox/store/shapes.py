@@ -38,6 +38,12 @@ def timeline(intents: Sequence[Row], events: Iterable[Row], attempts: Iterable[R
     ]
 
 
+def told(event: Row) -> str:
+    """An event in words: its type, and the later update that it was applied with."""
+    later = event["superseded_by"]
+    return event["type"] if later is None else f"{event['type']}, with {later}"
+
+
 def _by_intent(rows: Iterable[Row]) -> defaultdict[UUID, list[Row]]:
     found: defaultdict[UUID, list[Row]] = defaultdict(list)
     for row in rows:
@@ -52,6 +58,7 @@ def _event(row: Row) -> Row:
         "consumer": row["consumer"],
         "attempt": row["attempt"],
         "error": _error(row),
+        "superseded_by": row["superseded_by"],
     }
 
 

@@ -14,6 +14,7 @@ _EFFECTS = {
     "schedule.registered": "the Temporal create",
     "schedule.registration_skipped": "the Temporal create",
     "schedule.compensation_requested": "the compensation",
+    "schedule.update.requested": "the Temporal update",
     "schedule.delete.requested": "the Temporal delete",
     "schedule.unscheduled": "the deregistration",
     "schedule.repair.requested": "the repair",

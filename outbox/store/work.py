@@ -19,14 +19,16 @@ from outbox.store.engine import rows
 
 _CLAIM: LiteralString = """
     SELECT * FROM outbox.claim(
-        %(limits)s::jsonb, %(rates)s::jsonb, %(lease)s, %(step_timeout)s, %(late_write)s)
+        %(limits)s::jsonb, %(rates)s::jsonb, %(lease)s, %(step_timeout)s, %(late_write)s, updating => true)
 """
-_TAKE: LiteralString = "SELECT * FROM outbox.take(%(dispatches)s::jsonb, %(lease)s, %(step_timeout)s)"
+_TAKE: LiteralString = """
+    SELECT * FROM outbox.take(%(dispatches)s::jsonb, %(lease)s, %(step_timeout)s, updating => true)
+"""
 _DISPATCHED: LiteralString = "SELECT * FROM outbox.dispatched(%(dispatches)s::jsonb)"
 _SETTLE: LiteralString = """
     SELECT * FROM outbox.settle(
         %(settlements)s::jsonb, %(room)s::jsonb, %(lease)s, %(step_timeout)s,
-        %(late_write)s, %(verify_again)s, %(wake)s)
+        %(late_write)s, %(verify_again)s, %(wake)s, updating => true)
 """
 _STANDING: LiteralString = "SELECT outbox.standing(%(schedule)s, %(stamp)s)"
 _PENDING: LiteralString = "SELECT outbox.pending(%(repairs)s)"
@@ -181,4 +183,7 @@ def _dispatch(row: Mapping[str, Any], deadline: float) -> Dispatch:
         live_intent=row["live_intent"],
         live_adopted=row["live_adopted"],
         ran_out=row["ran_out"],
+        run=tuple(row["run"] or ()),
+        changes=frozenset(row["changes"] or ()),
+        revision=row["revision"],
     )

@@ -147,6 +147,8 @@ def _added(parts: Iterable[tuple[tuple[str, ...], int]]) -> Reading:
 _KINDS = {
     EventType.CREATED: Kind.CREATE,
     EventType.CREATE_FAILED: Kind.CREATE,
+    EventType.UPDATED: Kind.UPDATE,
+    EventType.UPDATE_FAILED: Kind.UPDATE,
     EventType.DELETED: Kind.DELETE,
     EventType.DELETE_FAILED: Kind.DELETE,
     EventType.REPAIRED: Kind.REPAIR,

@@ -11,7 +11,17 @@ from enum import StrEnum
 from itertools import groupby, pairwise
 
 from outbox.flow.table import REQUESTED, STEPS, TERMINALS, EventType, Kind, Live
-from outbox.testing.records import STAMP, Event, Intent, Ledger, Pending, Scheduled, Stores, registration
+from outbox.testing.records import (
+    NOT_LOOKED_AT,
+    STAMP,
+    Event,
+    Intent,
+    Ledger,
+    Pending,
+    Scheduled,
+    Stores,
+    registration,
+)
 
 
 class Invariant(StrEnum):
@@ -31,6 +41,8 @@ class Invariant(StrEnum):
     """The intent that the lane's row calls live is the one that its log says is live."""
     SCHEDULE = "schedule"
     """Temporal has the live intent's schedule under its stamp, and no other of ours."""
+    REVISION = "revision"
+    """The update that changed what is live last is the one that the log, the lane's row and Temporal tell."""
     TUPLES = "tuples"
     """SpiceDB has the live intent's registration and what was granted since, and nothing else."""
     ENDED_MARK = "ended_mark"
@@ -99,6 +111,8 @@ def _lanes(ledger: Ledger, ended: frozenset[str]) -> dict[str, "_Lane"]:
         lane(row.schedule_id).pending[row.intent_id] = row
     for schedule_id, stamp in ledger.live.items():
         lane(schedule_id).remembered = stamp
+    for schedule_id, revision in ledger.revisions.items():
+        lane(schedule_id).revision = revision
     return lanes
 
 
@@ -111,6 +125,9 @@ class _Lane:
         stands: the intents that may be live, by the log (None: nothing). More than one where a repair may
             have changed that, which the log doesn't say: it adopts what is there, or clears up what ran out
             or was marked as ended by a ledger newer than this one.
+        revised: the update that changed what is live last, by the log; of what was reclaimed, it doesn't say.
+        runs_else: an update has changed what the live schedule starts.
+        revision: the same, by the lane's row.
         took_unstamped: a delete ended as deleted while nothing of ours was live: it took what has no stamp.
     """
 
@@ -123,6 +140,9 @@ class _Lane:
     remembered: str | None = None
     stands: set[str | None] = field(default_factory=lambda: {None})
     took_unstamped: bool = False
+    revised: str | None = None
+    runs_else: bool = False
+    revision: str | None = None
 
     def add(self, event: Event) -> None:
         """Take up the next line of the log; the intents are there already."""
@@ -132,9 +152,15 @@ class _Lane:
         match terminal.live if terminal else None:
             case Live.SET:
                 self.stands = {event.intent_id}
+                self.revised = None if event.lease_number is not None else NOT_LOOKED_AT
+                self.runs_else = False
+            case Live.REVISE:
+                self.revised = event.intent_id
+                self.runs_else |= self.intents[event.intent_id].runs is not None
             case Live.CLEAR:
                 self.took_unstamped |= any(one is None or self._is_adopted(one) for one in self.stands)
                 self.stands = {None}
+                self.revised = None
             case Live.KEEP if event.type is EventType.REPAIRED:
                 self._repaired(event.intent_id)
             case Live.KEEP | None:
@@ -144,6 +170,7 @@ class _Lane:
         repair = self.intents.get(intent_id)
         if repair and repair.adopts and None in self.stands:
             self.stands.add(intent_id)
+            self.revised = None
         over = {one.id for one in self.intents.values() if one.ran_out} | self.ended
         if not over.isdisjoint(one for one in self.stands if one):
             self.stands.add(None)
@@ -232,6 +259,11 @@ class _Lane:
                 )
             begun = max(begun, intent.span[0])
 
+        if self.remembered is not None and self.revised not in {NOT_LOOKED_AT, self.revision}:
+            yield self._violation(
+                Invariant.REVISION, f"the lane has {self.revision}, by its log it is {self.revised}"
+            )
+
     # The stores.
 
     def store_violations(
@@ -271,9 +303,12 @@ class _Lane:
         elif found is None:
             if not live.ran_out:
                 yield self._violation(Invariant.SCHEDULE, f"{live.id} is live, and Temporal has nothing")
-        elif found.stamp != (None if live.adopts else live.id):
+        elif found.stamp != live.id and not (live.adopts and found.stamp is None):
             yield self._violation(Invariant.SCHEDULE, f"{live.id} is live, and Temporal has {found}")
-        elif None not in {live.runs, found.runs} and live.runs != found.runs:
+        elif found.revision not in {NOT_LOOKED_AT, self.revision}:
+            told = f"Temporal tells {found.revision} as the revision, the lane {self.revision}"
+            yield self._violation(Invariant.REVISION, told)
+        elif None not in {live.runs, found.runs} and live.runs != found.runs and not self.runs_else:
             yield self._violation(Invariant.SCHEDULE, f"{live.id} starts {found.runs}, not {live.runs}")
 
     def _tuples(

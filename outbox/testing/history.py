@@ -43,6 +43,7 @@ class History:
             events=[_event(row) for row in self.events],
             pending=[_pending(row) for row in self.queue],
             live={row["schedule_id"]: str(row["live_intent"]) for row in self.lanes if row["live_intent"]},
+            revisions={row["schedule_id"]: str(row["revision"]) for row in self.lanes if row["revision"]},
         )
 
     def story(self, schedule_id: str) -> str:
@@ -122,7 +123,9 @@ async def read_stores(settings: Settings, names: Collection[str]) -> Stores:
     schedules = {name: observed.schedule for name, observed in found.observed.items()}
     return Stores(
         relationships={name: words for name, words in held.items() if words},
-        schedules={name: Scheduled(one.stamp) for name, one in schedules.items() if one},
+        schedules={
+            name: Scheduled(one.stamp, revision=one.revision) for name, one in schedules.items() if one
+        },
         ended=found.ended,
     )
 
@@ -174,8 +177,8 @@ def _owner(row: Row) -> str | None:
 
 
 def _runs(schedule_id: str, request: Mapping[str, Any]) -> str | None:
-    if "workflow_name" not in request:
-        return None
+    if not {"workflow_name", "task_queue"} <= request.keys():
+        return "something else" if {"workflow_name", "task_queue"} & request.keys() else None
     return f"{request['workflow_name']} as {schedule_id}-run on {request['task_queue']}"
 
 

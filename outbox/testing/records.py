@@ -18,7 +18,8 @@ class Intent:
         span: when its enqueueing began and when its commit was known, on any clock; by default its position,
             twice. A lane applies one intent before another only if it need not be the other way round:
             ``(-inf, inf)`` says nothing of the order. Of a repair it is not looked at: its time decides.
-        runs: what its schedule starts, in the words of ``Scheduled.runs``; None: not compared.
+        runs: what its schedule starts, in the words of ``Scheduled.runs``; None: not compared. Of an update:
+            not None if it changes that.
         ran_out: its schedule's own end has passed; Temporal may have removed it, and a repair its tuples.
         adopts: it is a repair that takes what others made, without a stamp, into the ledger.
     """
@@ -64,20 +65,32 @@ class Ledger:
     Attributes:
         events: in the order of the log.
         live: the live stamp that each lane remembers, by schedule id; lanes without one may be left out.
+        revisions: the update that changed what is live last, in the same way.
     """
 
     intents: Sequence[Intent]
     events: Sequence[Event]
     pending: Sequence[Pending] = ()
     live: Mapping[str, str] = field(default_factory=dict)
+    revisions: Mapping[str, str] = field(default_factory=dict)
+
+
+NOT_LOOKED_AT = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A schedule in Temporal: its stamp (None: it has none) and what it starts (None: not looked at)."""
+    """A schedule in Temporal.
+
+    Attributes:
+        stamp: None: it has none.
+        runs: what it starts; None: not looked at.
+        revision: the update that it tells to have changed it last; None: none.
+    """
 
     stamp: str | None
     runs: str | None = None
+    revision: str | None = NOT_LOOKED_AT
 
 
 @dataclass(frozen=True, slots=True)

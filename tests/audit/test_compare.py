@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from outbox.audit.comparison import Holding, Known, Lane, Observed, Registration, Scheduled, compare
@@ -32,7 +34,7 @@ def drifts(
     lane: Lane | None, held: Holding | None, *schedule: str | None, lane_of: dict[str, str] | None = None
 ) -> list[Drift]:
     """The drifts of one schedule; ``schedule``: the stamp of the one in Temporal, if there is one."""
-    observed = Observed(held or Holding(), Scheduled(*schedule) if schedule else None)
+    observed = Observed(held or Holding(), Scheduled(schedule[0]) if schedule else None)
     return list(compare(lane or Lane(ID), observed, Known(OURS, lane_of or {STAMP: ID, OLD: ID})))
 
 
@@ -218,8 +220,12 @@ class TestOfAnAdoptedSchedule:
     def test_that_carries_no_stamp_in_temporal_it_agrees(self) -> None:
         assert found(self.adopted, self.held, None) == []
 
-    def test_a_missing_schedule_can_not_be_made_again(self) -> None:
-        assert fixes(self.adopted, self.held) == [("missing_schedule", Fix.DELETE)]
+    def test_a_missing_schedule_is_made_again_as_it_was_described(self) -> None:
+        assert fixes(self.adopted, self.held) == [("missing_schedule", Fix.REPAIR)]
+        assert found(self.adopted, self.held, STAMP) == []
+
+    def test_one_that_nobody_described_can_not_be_made_again(self) -> None:
+        assert fixes(replace(self.adopted, defined=False), self.held) == [("missing_schedule", Fix.DELETE)]
 
     def test_a_missing_stamp_is_repaired(self) -> None:
         assert fixes(self.adopted, holding("owner@user:carol"), None) == [("missing_tuple", Fix.REPAIR)]

@@ -13,6 +13,7 @@ from tests.bench import (
     against,
     audit,
     capacity,
+    changes,
     commands,
     depth,
     draining,
@@ -50,6 +51,7 @@ ROWS: Mapping[str, Row] = {
     "P12": watched.overhead,
     "P14": unprepared.unprepared,
     "P15": capacity.capacity,
+    "P16": changes.coalesced,
 }
 OF_PEERS = frozenset({"P1c", "P2", "P2b"})
 RESULTS = Path(".bench/results.json")

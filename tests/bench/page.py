@@ -73,6 +73,7 @@ TITLES: Mapping[str, str] = {
     "P15/claim": "the same for a claim of 100",
     "P15/settle": "the same for a settle of 100",
     "P15/live": "bytes of a live schedule in the ledger, of 2 KB",
+    "P16": "10,000 updates over 100 lanes, Temporal at 10 steps a second: time, of that of one step each",
     "P15/ended": "bytes of an ended intent with its events, of 2 KB",
     "P15/create": "WAL of a create from its request to its end, of 8 KB",
     "P15/delete": "the same of a delete",

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -209,14 +209,19 @@ async def real_stores(stage: Stage) -> AsyncIterator[Stores]:
 
 @asynccontextmanager
 async def worker_on(
-    url: str, stores: Stores, *, until_idle: bool = True, observer: Observer | None = None
+    url: str,
+    stores: Stores,
+    *,
+    until_idle: bool = True,
+    observer: Observer | None = None,
+    rates: Mapping[Consumer, float] | None = None,
 ) -> AsyncIterator[tuple[Worker, asyncio.Event]]:
     """A worker with the settings' defaults; the event is set once a `schedule.created` is committed."""
     options = WorkerOptions(concurrency=CONCURRENCY, policy=RetryPolicy(), until_idle=until_idle)
     created = asyncio.Event()
     effects: dict[Consumer, Any] = {Consumer.AUTHZ: stores.authz, Consumer.TEMPORAL: stores.temporal}
     async with open_engine(url) as engine, Notifier(url) as notifier:
-        store = WorkStore(engine, TIMING)
+        store = WorkStore(engine, TIMING, rates)
         worker = Worker(DirectSource(store, notifier), store, effects, options, observer=observer)
         settled = worker._settler._on_settled
 

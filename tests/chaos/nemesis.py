@@ -22,7 +22,7 @@ from tests.stack.pair import Pair
 
 WRITES = {
     "spicedb": ("WriteRelationships", "DeleteRelationships"),
-    "temporal": ("CreateSchedule", "DeleteSchedule"),
+    "temporal": ("CreateSchedule", "UpdateSchedule", "DeleteSchedule"),
 }
 READS = {"spicedb": "ReadRelationships", "temporal": "DescribeSchedule"}
 _FAULTS_A_STORM = 12

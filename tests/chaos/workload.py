@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outbox import CreateSchedule, DeleteSchedule, Principal
+from outbox import CreateSchedule, DeleteSchedule, Principal, UpdateSchedule
 
 BAD_CRON = "not a cron"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One intent: a create by somebody, or a delete.
+    """One intent: a create by somebody, an update, or a delete.
 
     Attributes:
         shared: once it is created, its owner lets somebody else read it.
         linger_seconds: how long its transaction stays open once it is enqueued.
     """
 
-    request: CreateSchedule | DeleteSchedule
+    request: CreateSchedule | UpdateSchedule | DeleteSchedule
     principal: Principal
     key: str
     shared: bool
@@ -61,6 +61,10 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
         "delete",
         "create dave",
     ),
+    "is changed": ("create alice", "update", "update", "pause", "update"),
+    "is changed and changes hands": ("create alice", "update", "delete", "create bob", "update"),
+    "is changed for the worse": ("create alice", "update", "worsen", "update"),
+    "is changed side by side": ("create alice", "update", "pause", "delete", "create bob", "update"),
     "has no owner": ("create nobody", "delete", "create alice"),
     "is deleted twice": ("create alice", "delete", "delete", "create bob"),
     "legacy": ("create alice", "delete", "create bob"),
@@ -69,6 +73,11 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
 }
 _HELD = {"legacy": "legacy", "foreign in spicedb": "spicedb", "foreign in temporal": "temporal"}
 _PRINCIPALS = {"nobody": Principal(), "robot": Principal(service_account_id="robot")}
+_CHANGES: dict[str, dict[str, Any]] = {
+    "update": {"cron_expression": "0 4 * * *"},
+    "pause": {"paused": True},
+    "worsen": {"cron_expression": BAD_CRON},
+}
 _LINGERING = 0.05
 
 
@@ -96,6 +105,9 @@ def _entry(rng: random.Random, step: str, key: str, names: dict[str, Any]) -> En
     principal = _PRINCIPALS.get(who, Principal(user_id=who or "alice"))
     if what == "delete":
         return Entry(DeleteSchedule(**names), principal, key, shared=False, linger_seconds=linger)
+    if what in _CHANGES:
+        change = UpdateSchedule(**names, **_CHANGES[what], note=key)
+        return Entry(change, principal, key, shared=False, linger_seconds=linger)
     cron = BAD_CRON if what == "broken" else "0 3 * * *"
     request = CreateSchedule(**names, workflow_name="Run", task_queue="agents", cron_expression=cron)
     return Entry(request, principal, key, shared=what == "share", linger_seconds=linger)

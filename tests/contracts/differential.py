@@ -37,6 +37,15 @@ _ENDS = {"a--0": "1970-01-01T00:00:00Z", "a--1": "2999-01-01T00:00:00Z"}
 _LOST = [UUID(int=number) for number in (1, 2, 3)]
 _RECLAIMS = {"reclaim": _LANES[0], "reclaim elsewhere": _LANES[1]}
 # The first lane is halted for so long; None: until it is released.
+_KINDS = [Kind.CREATE, Kind.CREATE, Kind.DELETE, Kind.UPDATE, Kind.UPDATE]
+_CHANGES: list[Mapping[str, Any]] = [
+    {"cron_expression": "0 9 * * *", "timezone": "Europe/Berlin"},
+    {"interval_seconds": 5, "timezone": None},
+    {"workflow_params": {"a": None}},
+    {"workflow_args": ["x", {"b": 1}]},
+    {"paused": True, "note": "out of office"},
+    {"end_at": None},
+]
 _HALTS_OF = {"held": None, "held for a while": 45.0}
 _PASSES = (10.0,) * 4 + (20.0,) * 4 + (50.0, 140.0, 410.0)
 _SLACK = 4.0
@@ -116,6 +125,18 @@ _SCENES: tuple[tuple[float | Kind | Outcome | Handing | str, ...], ...] = (
     ),
     (EARLY, LATE_COMMIT, 20.0, "long", PLACED, COMMITTED, PLACED, ONE, ONE, ONE),
     (EARLY, LATE_COMMIT, 20.0, "set back", PLACED, COMMITTED, PLACED, ONE, "slept", ONE, ONE),
+    (
+        *(Kind.CREATE, Kind.UPDATE, Kind.UPDATE, Done("token"), SET, LOST, 20.0, REFUSED, 200.0),
+        *(REFUSED, REFUSED, SET),
+    ),
+    (
+        *(Kind.CREATE, Kind.UPDATE, Kind.UPDATE, Kind.DELETE, Done("token"), SET, REFUSED, Kind.UPDATE),
+        *(SET, SET, CLEAR),
+    ),
+    (
+        *(Kind.CREATE, Done("token"), SET, Kind.UPDATE, LOST, 20.0, PARKED, DISCARDED, 200.0, REFUSED),
+        *(Kind.UPDATE, SET),
+    ),
 )
 _SHIFT = """
     UPDATE outbox.queue SET due_at = due_at - {by}, deadline = deadline - {by},
@@ -137,7 +158,7 @@ _SHIFT_OWN = """
 """
 _QUEUE = """
     SELECT intent_id, position, schedule_id, place, state, event_type, consumer, lease_number, attempts,
-           strikes, looking, halted, cause_code, cause_message, error_code, error_message, patience,
+           strikes, looking, halted, alone, cause_code, cause_message, error_code, error_message, patience,
            CASE WHEN due_at = 'infinity' THEN 'infinity'
                 ELSE extract(epoch FROM due_at - clock_timestamp())::float8 END AS due_at,
            extract(epoch FROM deadline - clock_timestamp())::float8 AS deadline,
@@ -146,7 +167,8 @@ _QUEUE = """
       FROM outbox.queue ORDER BY position
 """
 _LANE_ROWS = """
-    SELECT schedule_id, live_intent, extract(epoch FROM hold_until - clock_timestamp())::float8 AS hold_until
+    SELECT schedule_id, live_intent, definition, revision,
+           extract(epoch FROM hold_until - clock_timestamp())::float8 AS hold_until
       FROM outbox.lanes ORDER BY schedule_id
 """
 _BREAKERS = """
@@ -163,7 +185,9 @@ _FAILURES = "SELECT intent_id, status FROM outbox.failures ORDER BY intent_id"
 _INTENTS = (
     "SELECT id, position, schedule_id, kind, replays, replay_number FROM outbox.intents ORDER BY position, id"
 )
-_EVENTS = "SELECT intent_id, type, lease_number, error_code FROM outbox.events ORDER BY intent_id, id"
+_EVENTS = """
+    SELECT intent_id, type, lease_number, error_code, superseded_by FROM outbox.events ORDER BY intent_id, id
+"""
 _ATTEMPTS = (
     "SELECT intent_id, event_type, lease_number, error_code FROM outbox.attempts ORDER BY intent_id, id"
 )
@@ -319,7 +343,7 @@ class Pair:
 
     def _enqueue(self) -> None:
         entries = [
-            _entry(self._dice.choice(_LANES), self._dice.choice([Kind.CREATE, Kind.CREATE, Kind.DELETE]))
+            _entry(self._dice.choice(_LANES), self._dice.choice(_KINDS), self._dice.choice(_CHANGES))
             for _ in range(self._dice.choice([1, 1, 2, 3]))
         ]
         self._enqueue_all(entries, late=len(self._open) < 2 and self._dice.random() < 0.2)
@@ -433,9 +457,17 @@ class Pair:
             )
             outcome = self._dice.choice(likely if self._dice.random() < 0.7 else _OUTCOMES)
         else:
-            lives = Live.CLEAR if dispatch.kind is Kind.DELETE else Live.SET
-            outcome = Done("token", live=Live.RECLAIM if dispatch.reclaims else lives)
+            outcome = self._done(dispatch)
         return _settled(dispatch, outcome)
+
+    def _done(self, dispatch: Dispatch) -> Done:
+        if dispatch.kind is Kind.UPDATE:
+            return Done(through=self._dice.choice([None, *dispatch.run]))
+        learnt = {"workflow_name": "There"} if dispatch.adopts else None
+        lives = Live.CLEAR if dispatch.kind is Kind.DELETE else Live.SET
+        revision = self._dice.choice([None, _LOST[2]]) if dispatch.reclaims else None
+        live = Live.RECLAIM if dispatch.reclaims else lives
+        return Done("token", live=live, definition=learnt, revision=revision)
 
     # Operators.
 
@@ -557,6 +589,8 @@ class Pair:
                 "schedule_id": name,
                 "live_intent": lane.live_intent,
                 "hold_until": _offset(lane.hold_until, now),
+                "definition": lane.definition,
+                "revision": lane.revision,
             }
             for name, lane in sorted(memory.lanes.items())
         ]
@@ -585,7 +619,7 @@ class Pair:
             for one in sorted(memory.intents.values(), key=lambda one: (one.position, one.id))
         ]
         _equal("intents", intent_rows, intents)
-        _equal("events", event_rows, _log(memory.events, "type"))
+        _equal("events", event_rows, _log(memory.events, "type", "superseded_by"))
         _equal("attempts", attempt_rows, _log(memory.attempts, "event_type"))
         _equal("failures", self._call(_FAILURES), self._undealt_with())
         await self._ask()
@@ -649,21 +683,25 @@ def _parked(dispatch: Dispatch) -> Settlement:
 
 
 def _settled(dispatch: Dispatch, outcome: Outcome) -> Settlement:
+    if dispatch.kind is Kind.UPDATE and isinstance(outcome, Done):
+        outcome = replace(outcome, live=None)  # what only a repair finds out
     settled = decide(dispatch, outcome, _POLICY, random.Random(1))
     return replace(settled, delay_seconds=15.0 if settled.delay_seconds else 0.0)
 
 
-def _entry(lane: str, kind: Kind) -> Entry:
-    ends = {"end_at": _ENDS[lane]} if kind is Kind.CREATE and lane in _ENDS else {}
-    return Entry(lane, kind, ends)
+def _entry(lane: str, kind: Kind, changes: Mapping[str, Any] = MappingProxyType({"paused": True})) -> Entry:
+    agent, _, name = lane.partition("--")
+    request: dict[str, Any] = {"agent_id": agent, "name": name}
+    if kind is Kind.UPDATE:
+        request |= changes
+    if kind is Kind.CREATE:
+        request |= {"workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
+        request |= {"end_at": _ENDS[lane]} if lane in _ENDS else {}
+    return Entry(lane, kind, request)
 
 
 def _request(entry: Entry) -> dict[str, Any]:
-    agent, _, name = entry.schedule_id.partition("--")
-    request: dict[str, Any] = {"kind": entry.kind.value, "agent_id": agent, "name": name, **entry.request}
-    if entry.kind is Kind.CREATE:
-        request |= {"workflow_name": "W", "task_queue": "q", "interval_seconds": 60}
-    return request
+    return {"kind": entry.kind.value, **entry.request}
 
 
 def _by_id(dispatches: Sequence[Dispatch]) -> dict[UUID, dict[str, Any]]:
@@ -684,6 +722,11 @@ def _by_id(dispatches: Sequence[Dispatch]) -> dict[UUID, dict[str, Any]]:
             "ran_out": one.ran_out,
             "adopts": one.adopts,
             "reclaims": one.reclaims,
+            "request": dict(one.request),
+            "creator": one.creator,
+            "run": one.run,
+            "changes": one.changes,
+            "revision": one.revision,
         }
         for one in dispatches
     }
@@ -703,6 +746,7 @@ def _row(row: Row, now: float) -> dict[str, Any]:
         "strikes": row.strikes,
         "looking": row.looking,
         "halted": row.halted,
+        "alone": row.alone,
         "cause_code": row.cause_code,
         "cause_message": row.cause_message,
         "error_code": row.error_code,
@@ -715,7 +759,7 @@ def _row(row: Row, now: float) -> dict[str, Any]:
     }
 
 
-def _log(events: Sequence[Any], name: str) -> list[dict[str, Any]]:
+def _log(events: Sequence[Any], name: str, *more: str) -> list[dict[str, Any]]:
     return [
         {
             "intent_id": one.intent_id,
@@ -723,6 +767,7 @@ def _log(events: Sequence[Any], name: str) -> list[dict[str, Any]]:
             "lease_number": one.lease_number,
             "error_code": one.error_code,
         }
+        | {column: getattr(one, column) for column in more}
         for one in sorted(events, key=lambda one: one.intent_id)
     ]
 

@@ -4,4 +4,4 @@ from tests.contracts.differential import compare
 
 
 async def test_the_ledger_in_memory_does_what_the_sql_does(database: str) -> None:
-    await compare(database, seeds=range(19), operations=35)
+    await compare(database, seeds=range(22), operations=35)

@@ -71,8 +71,9 @@ def test_all_converges_whatever_breaks_and_what_it_suggests_works(home: Path) ->
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
     summary = json.loads(done.stdout)
     assert summary["ok"]
-    assert summary["intents"] == 192
+    assert summary["intents"] == 200
     assert count(summary, "schedule.created") == 154
+    assert count(summary, "schedule.updated") == 8
     assert count(summary, "schedule.deleted") == 33
     assert count(summary, "schedule.create_failed", "refused") == 2
     assert count(summary, "schedule.create_failed", "conflict_foreign") == 2

@@ -187,7 +187,7 @@ def test_a_run_that_breaks_off_leaves_the_stack_as_it_was_found(
 
 def test_every_request_of_the_workload_is_its_own_lane_s_and_valid() -> None:
     planned = [one for wave in WORKLOAD.waves for transaction in wave for one in transaction]
-    assert len(planned) == 192
+    assert len(planned) == 200
     assert sum(one.repeated for one in planned) == 1
     assert {one.entry.request.agent_id.rpartition("-")[2] for one in planned} == {"test"}
     creates = [one.entry.request.schedule_id for one in planned if one.entry.request.kind == Kind.CREATE]

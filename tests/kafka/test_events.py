@@ -157,6 +157,7 @@ async def test_an_event_is_a_cloudevent_in_binary_mode(
         "consumer": "authz",
         "attempt": 1,
         "error": {"code": "conflict_foreign", "message": "somebody else's"},
+        "superseded_by": None,
     }
 
 

@@ -10,10 +10,12 @@ from functools import cache
 from typing import Any, cast
 from uuid import UUID
 
+from temporalio.api.schedule import v1 as protobuf
+
 from consumers.authz.client import AuthzClient, Match, Requires, Tuple
 from consumers.authz.effects import AuthzEffects
 from consumers.repair import RepairEffects
-from consumers.temporal.client import TemporalClient
+from consumers.temporal.client import Described, Found, TemporalClient
 from consumers.temporal.effects import TemporalEffects
 from consumers.temporal.request import _request_id
 from outbox.flow.dispatch import Dispatch, Effects, Standing
@@ -21,7 +23,7 @@ from outbox.flow.outcome import Outcome
 from outbox.flow.table import Consumer
 from tests.model.lane import Entry, dispatch
 from tests.model.lane import Lane as LaneValue
-from tests.model.stores import Answer, Call, Create, Delete, Describe, Look, Remove, Write
+from tests.model.stores import Answer, Call, Create, Delete, Describe, Look, Remove, Schedule, Update, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,28 @@ class _Authz:
 
 class _Temporal:
     async def create(self, dispatch: Dispatch, _: object, __: object, *, anew: bool = False) -> Any:
-        request_id = _request_id(dispatch, anew=anew)
-        return await Ask(Create(request_id, str(dispatch.intent_id), bool(dispatch.request["bad"])))
+        request_id, asked = _request_id(dispatch, anew=anew), dispatch.request
+        revision = None if dispatch.revision is None else str(dispatch.revision)
+        stamp = str(dispatch.intent_id)
+        return await Ask(Create(request_id, stamp, bool(asked["bad"]), revision, asked["definition"]))
 
-    async def describe(self, _: str, __: object) -> Any:
-        return await Ask(Describe())
+    async def read(self, _: str, __: object) -> Described | None:
+        found: Schedule | None = await Ask(Describe())
+        if found is None:
+            return None
+        carried = Found(found.stamp, revision=found.revision)
+        return Described(carried, protobuf.Schedule(), str(found.token).encode())
+
+    async def describe(self, schedule_id: str, call: object) -> Found | None:
+        described = await self.read(schedule_id, call)
+        return None if described is None else described.found
+
+    async def update(
+        self, dispatch: Dispatch, present: Described, _: object, *, revision: UUID | None, changes: object
+    ) -> Any:
+        del changes
+        told, asked = None if revision is None else str(revision), dispatch.request
+        return await Ask(Update(int(present.token), told, asked["definition"], bool(asked["bad"])))
 
     async def delete(self, _: str, __: object) -> Any:
         return await Ask(Delete())

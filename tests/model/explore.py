@@ -21,7 +21,7 @@ from outbox.flow.table import TERMINALS, Live
 from tests.model import lane as lanes
 from tests.model.attempt import run
 from tests.model.lane import SCHEDULE_ID, Entry, Lane, dispatch, intent_id
-from tests.model.stores import BAD, Answer, Call, Create, Stores, Write, apply, reads
+from tests.model.stores import BAD, Answer, Call, Create, Stores, Update, Write, apply, reads
 
 _POLICY = RetryPolicy(max_strikes=1000)
 _SILENCE = Answer(Unknown(ErrorCode.TIMED_OUT, "no answer"), raises=StoreFailure)
@@ -151,7 +151,7 @@ def _attempt(state: State, entries: tuple[Entry, ...], answers: tuple[Answer, ..
     yield f"{name}: the worker dies before it", _die(state)
     if isinstance(following, Write) and following.requires:
         yield f"{name}: refused", replace(worse, answers=(*answers, _NOT_REGISTERED))
-    if isinstance(following, Create):
+    if isinstance(following, Create | Update):
         yield f"{name}: refused", replace(worse, answers=(*answers, BAD))
 
 
@@ -217,6 +217,8 @@ def _wrong_rest(scenario: Scenario, state: State) -> str | None:
     stamp = str(intent_id(lane.live))
     if schedule is None or schedule.stamp != stamp:
         return f"I1: {lane.live} is live, but Temporal has {schedule}"
+    if schedule.definition != lane.definition:
+        return f"I6: {lane.live} is defined by {lane.definition}, but Temporal has {schedule}"
     if held != _registration(scenario, stamp):
         return f"I1, I5: {lane.live} is live, but SpiceDB has {sorted(held)}"
     return None
@@ -230,7 +232,7 @@ def _live_by_log(lane: Lane) -> int | None:
                 live = number
             case Live.CLEAR:
                 live = None
-            case Live.KEEP:
+            case _:
                 pass
     return live
 
@@ -265,6 +267,8 @@ def _words(call: Call) -> str:
     match call:
         case Create():
             return f"temporal create {call.request_id[-4:]}"
+        case Update():
+            return f"temporal update to {call.definition} with token {call.token}"
         case Write():
             return "spicedb write " + ", ".join(f"{t.relation}@{t.subject_id[-6:]}" for t in call.tuples)
         case _:

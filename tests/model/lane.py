@@ -24,7 +24,7 @@ class Entry:
 
     Attributes:
         by: the user who owns what is created; none: a principal without identity.
-        bad: Temporal refuses the create for what it is.
+        bad: Temporal refuses the create, or the update, for what it is.
     """
 
     kind: Kind
@@ -54,6 +54,7 @@ class Lane:
     hold: an attempt of an ended intent may still land: the next one does not start.
     verify: how many repairs are still to come because of attempts without an answer: the first when
         they can't land any more by the bound, the second later.
+    definition: the entries that what is live is made of: its create, and the updates since.
     """
 
     head: Head | None = None
@@ -62,6 +63,12 @@ class Lane:
     hold: bool = False
     verify: int = 0
     repaired: int = 0
+    definition: tuple[int, ...] = ()
+
+    @property
+    def revision(self) -> int | None:
+        """The update that changed what is live last."""
+        return self.definition[-1] if len(self.definition) > 1 else None
 
 
 def intent_id(number: int) -> UUID:
@@ -114,10 +121,16 @@ def dispatch(lane: Lane, entries: tuple[Entry, ...]) -> Dispatch:
         if repairs
         else entries[head.number]
     )
+    kind = Kind.REPAIR if repairs else entry.kind
+    updates = kind is Kind.UPDATE
+    made_of = lane.definition if repairs else (*lane.definition, head.number) if updates else (head.number,)
+    if updates and head.looking and head.cause and head.cause.code is ErrorCode.DISCARDED:
+        made_of = lane.definition
+    changed = None if lane.revision is None else intent_id(lane.revision)
     return Dispatch(
         intent_id=intent_id(head.number),
         schedule_id=SCHEDULE_ID,
-        kind=Kind.REPAIR if repairs else entry.kind,
+        kind=kind,
         event_type=head.event,
         lease_number=head.lease,
         attempt=1,
@@ -125,9 +138,11 @@ def dispatch(lane: Lane, entries: tuple[Entry, ...]) -> Dispatch:
         unknown=head.unknown,
         cause=head.cause,
         look=head.looking,
-        request=_REQUEST | {"bad": entry.bad},
+        request=_REQUEST | {"bad": entry.bad, "definition": made_of},
         creator=Creator(user_id=entry.by),
         live_intent=None if lane.live is None else intent_id(lane.live),
+        run=(intent_id(head.number),) if updates else (),
+        revision=changed if repairs or updates else None,
     )
 
 
@@ -167,13 +182,15 @@ def hand_over(lane: Lane, entries: tuple[Entry, ...]) -> Lane | None:
 
 
 def _end(lane: Lane, head: Head, live: Live) -> Lane:
-    stamps = {Live.SET: head.number, Live.CLEAR: None, Live.KEEP: lane.live}
+    stamps = {Live.SET: head.number, Live.CLEAR: None}
+    made_of = {Live.SET: (head.number,), Live.CLEAR: (), Live.REVISE: (*lane.definition, head.number)}
     repairs = head.number >= _FIRST_REPAIR
     return replace(
         lane,
         head=None,
         ended=lane.ended if repairs else (*lane.ended, head.event),
-        live=stamps[live],
+        live=stamps.get(live, lane.live),
+        definition=made_of.get(live, lane.definition),
         hold=lane.hold or head.unknown,
         verify=max(lane.verify, 1 if repairs else 2) if head.unknown else lane.verify,
     )

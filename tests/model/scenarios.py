@@ -24,6 +24,13 @@ _LANES = {
     "create, delete, create by another, delete": (_ALICE, _DELETE, _BOB, _DELETE),
     "create, delete, create without identity": (_ALICE, _DELETE, _NOBODY),
 }
+_UPDATE, _BAD_UPDATE = Entry(Kind.UPDATE), Entry(Kind.UPDATE, bad=True)
+_CHANGED = {
+    "create, update, update": (_ALICE, _UPDATE, _UPDATE),
+    "create, refused update, update": (_ALICE, _BAD_UPDATE, _UPDATE),
+    "create, update, delete, create by another": (_ALICE, _UPDATE, _DELETE, _BOB),
+    "update, create, update": (_UPDATE, _ALICE, _UPDATE),
+}
 _STRANGER = "another-outbox"
 _OWNED = Tuple(SCHEDULE, SCHEDULE_ID, OWNER, USER, "mallory")
 _STAMPED = Tuple(SCHEDULE, SCHEDULE_ID, REGISTERED_BY, INTENT, _STRANGER)
@@ -39,3 +46,5 @@ _BEFORE = {
 def scenarios() -> Iterator[Scenario]:
     for (lane, entries), (held, before) in product(_LANES.items(), _BEFORE.items()):
         yield Scenario(f"{lane}; {held}", entries, before, legacy=held == "a legacy schedule")
+    for lane, entries in _CHANGED.items():
+        yield Scenario(lane, entries)

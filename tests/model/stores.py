@@ -10,7 +10,7 @@ from typing import assert_never
 from consumers.authz.client import Match, NotAsExpected, Read, Requires, Tuple
 from consumers.authz.errors import Occupied
 from consumers.calls import StoreFailure
-from consumers.temporal.client import AlreadyTaken, Found
+from consumers.temporal.client import AlreadyTaken, NotThere
 from outbox.errors import ErrorCode
 from outbox.flow.outcome import Refused
 
@@ -22,7 +22,16 @@ class SpiceDB:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
+    """Attributes:
+    revision: the update that it tells to have changed it last.
+    definition: the entries whose fields it has: its create's, and the updates' since.
+    token: of its state; counts from 1.
+    """
+
     stamp: str | None
+    revision: str | None = None
+    definition: tuple[int, ...] = ()
+    token: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,16 @@ class Create:
     request_id: str
     stamp: str
     bad: bool
+    revision: str | None = None
+    definition: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    token: int
+    revision: str | None
+    definition: tuple[int, ...]
+    bad: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +88,7 @@ class Describe:
     pass
 
 
-Call = Write | Remove | Look | Create | Delete | Describe
+Call = Write | Remove | Look | Create | Update | Delete | Describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +107,8 @@ class Answer:
     def give(self) -> object:
         if self.raises is NotAsExpected:
             raise NotAsExpected(Occupied(ErrorCode.RACED, "a precondition does not hold"))
+        if self.raises is NotThere:
+            raise NotThere("there is no such schedule")
         if self.raises is AlreadyTaken:
             raise AlreadyTaken("the id is taken")
         if self.raises is StoreFailure:
@@ -97,6 +118,7 @@ class Answer:
 
 NOT_AS_EXPECTED = Answer(raises=NotAsExpected)
 TAKEN = Answer(raises=AlreadyTaken)
+GONE = Answer(raises=NotThere)
 BAD = Answer(Refused(ErrorCode.REFUSED, "bad cron"), raises=StoreFailure)
 
 
@@ -110,7 +132,7 @@ def apply(stores: Stores, call: Call) -> tuple[Stores, Answer]:
         case Write() | Remove() | Look():
             spicedb, answer = _spicedb(stores.spicedb, call)
             return replace(stores, spicedb=spicedb), answer
-        case Create() | Delete() | Describe():
+        case Create() | Update() | Delete() | Describe():
             temporal, answer = _temporal(stores.temporal, call)
             return replace(stores, temporal=temporal), answer
         case _:
@@ -139,9 +161,18 @@ def _matches(one: Tuple, match: Match) -> bool:
     )
 
 
-def _temporal(store: Temporal, call: Create | Delete | Describe) -> tuple[Temporal, Answer]:
+def _updated(store: Temporal, call: Update) -> tuple[Temporal, Answer]:
+    if store.schedule is None:
+        return store, GONE
+    if call.token != store.schedule.token:
+        return store, Answer()  # somebody else wrote meanwhile: OK, and nothing changes
+    updated = Schedule(store.schedule.stamp, call.revision, call.definition, call.token + 1)
+    return replace(store, schedule=updated), Answer()
+
+
+def _temporal(store: Temporal, call: Create | Update | Delete | Describe) -> tuple[Temporal, Answer]:
     match call:
-        case Create(bad=True):
+        case Create(bad=True) | Update(bad=True):
             return store, BAD
         case Create() if call.request_id == store.request_id:
             # Remembered: OK, whatever became of the schedule since.
@@ -149,10 +180,13 @@ def _temporal(store: Temporal, call: Create | Delete | Describe) -> tuple[Tempor
         case Create() if store.schedule is not None:
             return store, TAKEN
         case Create():
-            return Temporal(Schedule(call.stamp), call.request_id), Answer()
+            schedule = Schedule(call.stamp, call.revision, call.definition)
+            return Temporal(schedule, call.request_id), Answer()
+        case Update():
+            return _updated(store, call)
         case Delete():
             return replace(store, schedule=None), Answer()
         case Describe():
-            return store, Answer(None if store.schedule is None else Found(store.schedule.stamp))
+            return store, Answer(store.schedule)
         case _:
             assert_never(call)

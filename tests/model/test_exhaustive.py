@@ -8,9 +8,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumers.authz.effects import AuthzEffects
+from consumers.repair import RepairEffects
 from consumers.temporal.effects import TemporalEffects
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome
+from outbox.flow.table import Kind
 from tests.model import attempt, lane
 from tests.model.explore import Broken, explore
 from tests.model.scenarios import scenarios
@@ -91,3 +93,29 @@ class TestWithoutARule:
         broken = first_broken(bounded=False)
         assert broken
         assert broken.invariant.startswith("I1")
+
+    def test_without_a_look_at_the_revision_a_late_update_of_a_former_schedule_stays(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def leaves(self: Any, dispatch: Dispatch, found: Any) -> None:
+            del self, dispatch, found
+
+        monkeypatch.setattr(RepairEffects, "_bring_back", leaves)
+        broken = first_broken(bounded=False)
+        assert broken
+        assert broken.invariant.startswith("I6")
+        assert any(step.startswith("late: temporal update") for step in broken.trace)
+
+    def test_repairs_of_what_was_updated_need_its_definition(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        as_it_is = lane.dispatch
+
+        def from_the_create_alone(of: lane.Lane, entries: tuple[lane.Entry, ...]) -> Dispatch:
+            asked = as_it_is(of, entries)
+            if asked.kind is not Kind.REPAIR or of.live is None:
+                return asked
+            return replace(asked, request={**asked.request, "definition": (of.live,)})
+
+        monkeypatch.setattr(attempt, "dispatch", from_the_create_alone)
+        broken = first_broken(bounded=False)
+        assert broken
+        assert broken.invariant.startswith("I6")

@@ -2,15 +2,17 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
+from temporalio.api.schedule import v1 as protobuf
 
 from consumers.authz.client import AuthzClient, Match, NotAsExpected, Read, Requires, Tuple
 from consumers.authz.names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.calls import Call as Bounds
 from consumers.calls import StoreFailure
-from consumers.temporal.client import AlreadyTaken, TemporalClient
+from consumers.temporal.client import AlreadyTaken, Described, Found, NotThere, TemporalClient
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.table import EventType, Kind
 from outbox.stack import StackInfo
@@ -22,7 +24,9 @@ from tests.model.stores import (
     Describe,
     Look,
     Remove,
+    Schedule,
     Stores,
+    Update,
     Write,
     apply,
 )
@@ -57,10 +61,22 @@ async def test_temporal(stack: StackInfo, agent: str, seed: int) -> None:
         for bad in (False, generation == "2" and intent == intents[0])
     ]
     calls += [(Delete(), intents[0]), (Delete(), intents[0]), (Describe(), intents[0])]
-    stores = Stores()
-    for call, intent in random.Random(seed).choices(calls, k=16):
+    calls += [
+        (Update(token, str(intent), (number, token), bad=bad), intent)
+        for number, intent in enumerate(intents)
+        for token, bad in ((1, False), (1, False), (2, False), (1, True))
+    ]
+    stores, tokens = Stores(), {1: b"", 2: b""}
+    for number, (call, intent) in enumerate(random.Random(seed).choices(calls, k=24)):
+        if stores.temporal.schedule:
+            described = await temporal.read(schedule, Bounds.within(30))
+            assert described
+            tokens[stores.temporal.schedule.token] = described.token
         stores, expected = apply(stores, call)
-        assert await _on_temporal(temporal, schedule, intent, call) == _without_token(expected), call
+        if isinstance(call, Update) and not tokens[call.token]:
+            continue  # a token that the server has not given yet
+        found = await _on_temporal(temporal, schedule, intent, call, tokens=tokens, lease=number + 1)
+        assert found == _without_token(expected), call
 
 
 def _spicedb_calls(schedule: str, intents: Sequence[str]) -> list[Call]:
@@ -98,22 +114,30 @@ async def _on_spicedb(client: AuthzClient, call: Call) -> object:
     return None
 
 
-async def _on_temporal(client: TemporalClient, schedule: str, intent: UUID, call: Call) -> object:
+async def _on_temporal(
+    client: TemporalClient, schedule: str, intent: UUID, call: Call, *, tokens: dict[int, bytes], lease: int
+) -> object:
     bounds = Bounds.within(30)
     try:
         match call:
             case Create():
                 await client.create(_dispatch(schedule, intent, call), uuid4(), bounds)
+            case Update():
+                present = Described(Found(None), protobuf.Schedule(), tokens[call.token])
+                step = replace(_dispatch(schedule, intent, call), lease_number=lease)
+                revision = UUID(call.revision) if call.revision else None
+                await client.update(step, present, bounds, revision=revision, changes=frozenset())
             case Delete():
                 await client.delete(schedule, bounds)
             case Describe():
-                return await client.describe(schedule, bounds)
-    except (AlreadyTaken, StoreFailure) as error:
+                found = await client.describe(schedule, bounds)
+                return None if found is None else (found.stamp, found.revision)
+    except (AlreadyTaken, NotThere, StoreFailure) as error:
         return type(error)
     return None
 
 
-def _dispatch(schedule: str, intent: UUID, call: Create) -> Dispatch:
+def _dispatch(schedule: str, intent: UUID, call: Create | Update) -> Dispatch:
     cron = "not a cron" if call.bad else "0 3 * * *"
     return Dispatch(
         intent_id=intent,
@@ -123,7 +147,7 @@ def _dispatch(schedule: str, intent: UUID, call: Create) -> Dispatch:
         lease_number=1,
         attempt=1,
         deadline=Bounds.within(30).deadline,
-        generation=call.request_id.partition(":")[2],
+        generation=call.request_id.partition(":")[2] if isinstance(call, Create) else "1",
         request={"workflow_name": "Run", "task_queue": "agents", "cron_expression": cron},
     )
 
@@ -131,6 +155,8 @@ def _dispatch(schedule: str, intent: UUID, call: Create) -> Dispatch:
 def _without_token(answer: Answer) -> object:
     if answer.raises is not None:
         return answer.raises
+    if isinstance(answer.value, Schedule):
+        return answer.value.stamp, answer.value.revision
     return answer.value.tuples if isinstance(answer.value, Read) else _nothing_of(answer.value)
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import outbox
 from consumers.authz.client import Tuple
 from consumers.authz.names import AGENT, SERVICE_ACCOUNT, USER
-from outbox import CreateSchedule, DeleteSchedule, Intent, Principal
+from outbox import CreateSchedule, DeleteSchedule, Intent, Principal, UpdateSchedule
 from outbox.compose.audit import compare_stores, words
 from outbox.compose.kafka import open_relay
 from outbox.compose.worker import open_worker
@@ -98,6 +98,22 @@ class Pipeline:
             return await outbox.enqueue_create(within, request, principal=principal)
         async with self.producer() as producer:
             return await outbox.enqueue_create(producer, request, principal=principal)
+
+    async def update(
+        self,
+        name: str = NIGHTLY,
+        *,
+        by: str | Principal = "alice",
+        within: psycopg.AsyncConnection[Any] | None = None,
+        **changes: Any,
+    ) -> Intent:
+        """Enqueue an update, in a transaction of its own or within the caller's."""
+        principal = Principal(user_id=by) if isinstance(by, str) else by
+        request = UpdateSchedule(agent_id=self.agent, name=name, **changes)
+        if within is not None:
+            return await outbox.enqueue_update(within, request, principal=principal)
+        async with self.producer() as producer:
+            return await outbox.enqueue_update(producer, request, principal=principal)
 
     async def delete(
         self,

@@ -1,6 +1,6 @@
 """SpiceDB and Temporal seen past the proxies: what they hold, and what strangers put there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from authzed.api.v1 import (
     SubjectReference,
 )
 from authzed.api.v1.permission_service_pb2_grpc import PermissionsServiceStub
+from temporalio.api.schedule import v1 as protobuf
 from temporalio.client import (
     Client,
     Schedule,
@@ -25,7 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from consumers.authz.client import AuthzClient, Match, Tuple
 from consumers.authz.names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.calls import Call
-from consumers.temporal.request import MEMO_KEY
+from consumers.temporal.request import MEMO_KEY, revision_in
 from outbox.testing import Scheduled as Record
 
 _SECONDS = 240.0
@@ -41,11 +42,13 @@ class Scheduled:
     workflow: str
     workflow_id: str
     task_queue: str
+    revision: str | None = field(default=None, compare=False)
 
     @property
     def record(self) -> Record:
         """The same, as the checker takes it."""
-        return Record(self.stamp, f"{self.workflow} as {self.workflow_id} on {self.task_queue}")
+        runs = f"{self.workflow} as {self.workflow_id} on {self.task_queue}"
+        return Record(self.stamp, runs, self.revision)
 
 
 class Stores:
@@ -100,7 +103,16 @@ class Stores:
         action = found.schedule.action
         assert isinstance(action, ScheduleActionStartWorkflow)
         stamp = (await found.memo()).get(MEMO_KEY)
-        return Scheduled(stamp, action.workflow, action.id, action.task_queue)
+        revision = revision_in(found.raw_description.schedule)
+        return Scheduled(stamp, action.workflow, action.id, action.task_queue, revision)
+
+    async def definition(self, schedule_id: str) -> protobuf.Schedule:
+        """The schedule as Temporal describes it."""
+        return (await self._temporal.get_schedule_handle(schedule_id).describe()).raw_description.schedule
+
+    async def pause_by_hand(self, schedule_id: str, note: str) -> None:
+        """What a person does in Temporal's own console."""
+        await self._temporal.get_schedule_handle(schedule_id).pause(note=note)
 
     async def plant_schedule(self, schedule_id: str) -> Scheduled:
         """A schedule from before the outbox, or of somebody else: without a stamp."""

@@ -99,7 +99,9 @@ async def test_an_adoption_whose_answers_are_lost_converges(pipeline: Pipeline) 
     assert await drifts(pipeline) == []
 
 
-async def test_a_repair_of_an_adopted_schedule_restores_its_stamp_alone(pipeline: Pipeline) -> None:
+async def test_a_repair_of_an_adopted_schedule_restores_its_stamp_and_the_schedule(
+    pipeline: Pipeline,
+) -> None:
     await plant(pipeline)
     adoption = await ask(pipeline, adopting=True)
     await pipeline.work(**REPAIRING)
@@ -108,7 +110,7 @@ async def test_a_repair_of_an_adopted_schedule_restores_its_stamp_alone(pipeline
     assert await drifts(pipeline) == [DriftKind.MISSING_TUPLE, DriftKind.MISSING_SCHEDULE]
     await ask(pipeline, adopting=False)
     await pipeline.work(**REPAIRING)
-    assert await drifts(pipeline) == [DriftKind.MISSING_SCHEDULE]
+    assert await drifts(pipeline) == []
     await pipeline.delete()
     await pipeline.work()
     assert await drifts(pipeline) == []

@@ -39,6 +39,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "workflow_name": st.text(st.characters(codec="utf-8", categories=["L", "N", "S"]), min_size=1),
     "task_queue": st.text(st.characters(codec="utf-8", categories=["L", "N", "S"]), min_size=1),
     "workflow_params": st.dictionaries(st.text(PLAIN), JSON, max_size=3),
+    "workflow_args": st.lists(JSON, max_size=3),
     "cron_expression": st.text(PLAIN, min_size=1),
     "interval_seconds": SECONDS,
     "execution_timeout_seconds": SECONDS,
@@ -47,14 +48,30 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "paused": st.booleans(),
     "timezone": st.text(PLAIN, min_size=1),
     "overlap_policy": st.sampled_from(["skip", "buffer_one", "terminate_other"]),
+    "jitter_seconds": SECONDS,
+    "catchup_window_seconds": st.integers(9, 315_360_000),
+    "pause_on_failure": st.booleans(),
+    "note": st.text(PLAIN, min_size=1),
+    "retry_policy": st.dictionaries(
+        st.sampled_from(["initial_interval_seconds", "maximum_attempts", "backoff_coefficient", "bogus"]),
+        st.integers(0, 1001) | st.floats(0.5, 1001) | JSON,
+        max_size=2,
+    ),
+    "memo": st.dictionaries(st.text(PLAIN) | st.just("outbox_revision"), JSON, max_size=3),
+    "search_attributes": st.dictionaries(
+        st.text(PLAIN, min_size=1),
+        st.text(PLAIN) | NUMBERS | st.booleans() | st.lists(st.text(PLAIN), max_size=2) | JSON,
+        max_size=3,
+    ),
     "principal": st.fixed_dictionaries(
         {}, optional={"user_id": IDS, "service_account_id": IDS, "account_id": IDS | st.none()}
     ),
     "idempotency_key": st.text(PLAIN, min_size=1, max_size=255),
     "traceparent": st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     "tracestate": st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1),
-    "kind": st.sampled_from(["create", "create", "delete", None]),
+    "kind": st.sampled_from(["create", "create", "update", "update", "delete", None]),
 }
+AROUND = ("principal", "idempotency_key", "traceparent", "tracestate", "kind")
 REQUIRED = ("agent_id", "name", "workflow_name", "task_queue")
 WRONG = (
     JSON
@@ -74,9 +91,14 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         request.pop(draw(st.sampled_from(["cron_expression", "interval_seconds"])), None)
     if request.get("kind") == "delete" and draw(st.integers(0, 9)):
-        request = {
-            name: value for name, value in request.items() if name in {*REQUIRED[:2], *list(GOOD)[13:]}
-        }
+        request = {name: value for name, value in request.items() if name in {*REQUIRED[:2], *AROUND}}
+    if draw(st.booleans()):
+        request.pop(draw(st.sampled_from(["workflow_params", "workflow_args"])), None)
+    if request.get("kind") == "update":
+        # Which names a few of the fields, and clears some.
+        named = draw(st.sets(st.sampled_from(sorted({*GOOD} - {*AROUND, *REQUIRED[:2]})), max_size=4))
+        request = {name: value for name, value in request.items() if name in {*REQUIRED[:2], *AROUND, *named}}
+        request |= dict.fromkeys(draw(st.sets(st.sampled_from(sorted(GOOD)), max_size=1)))
     return request | draw(st.dictionaries(st.sampled_from([*GOOD, "bogus"]), WRONG, max_size=2))
 
 
@@ -156,7 +178,8 @@ def test_what_is_plain_to_sql_is_right(connection: psycopg.Connection) -> None:
 @example(request={"agent_id": "a", "name": "n", "kind": "repair"})
 def test_python_and_sql_agree(connection: psycopg.Connection, request: object) -> None:
     python, sql = judged_by_python(request), judged_by_sql(connection, request)
-    if python and sql and python[0] == sql[0] == "workflow_params":
+    paths = {"workflow_params", "workflow_args", "memo", "search_attributes"}
+    if python and sql and python[0] == sql[0] and python[0] in paths:
         return  # Python names the path too
     if python and sql and python[1] == sql[1] == "is not a known field":
         return  # which of several is of no matter
@@ -178,7 +201,8 @@ def test_they_agree_on_every_date(connection: psycopg.Connection, instant: str) 
 
 @pytest.mark.parametrize("levels", [62, 63, 64, 200])
 @pytest.mark.parametrize("leaf", [{}, 1])
-def test_they_agree_on_depth(connection: psycopg.Connection, levels: int, leaf: object) -> None:
+@pytest.mark.parametrize("field", ["workflow_params", "workflow_args", "memo"])
+def test_they_agree_on_depth(connection: psycopg.Connection, levels: int, leaf: object, field: str) -> None:
     value: object = leaf
     for level in range(levels):
         value = {"a": value} if level % 2 or level == levels - 1 else [value]
@@ -188,7 +212,7 @@ def test_they_agree_on_depth(connection: psycopg.Connection, levels: int, leaf: 
         "workflow_name": "w",
         "task_queue": "q",
         "interval_seconds": 1,
-        "workflow_params": value,
+        field: [value, 1] if field == "workflow_args" else value,
     }
     assert (
         (judged_by_python(request) is None) == (judged_by_sql(connection, request) is None) == (levels < 64)

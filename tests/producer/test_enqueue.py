@@ -157,7 +157,9 @@ async def test_the_wrong_request_is_refused_by_type(aconn: psycopg.AsyncConnecti
     nobody: Any = None
     with pytest.raises(TypeError, match="principal must be Principal, not NoneType"):
         await outbox.enqueue_delete(aconn, wrong, principal=nobody)
-    with pytest.raises(TypeError, match="expected CreateSchedule or DeleteSchedule, not Principal"):
+    with pytest.raises(
+        TypeError, match="expected CreateSchedule, UpdateSchedule or DeleteSchedule, not Principal"
+    ):
         await outbox.enqueue_many(aconn, [(OWNER, OWNER)])  # type: ignore[list-item]
 
 

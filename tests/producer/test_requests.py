@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 import outbox
 from outbox import CreateSchedule, DeleteSchedule, InvalidRequest, Principal, parse
-from outbox.producer.requests import REASONS
+from outbox.producer.fields import REASONS
 
 MINIMAL: dict[str, Any] = {
     "agent_id": "a",

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
 from uuid import UUID
 
 from temporalio.api.common.v1 import Memo
@@ -38,6 +39,16 @@ _USERS = ["alice", "bob", "carol"]
 _THEIRS = str(UUID(int=2))
 _GOOD = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
 _BROKEN = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "not a cron"}
+_CHANGES: list[dict[str, Any]] = [
+    {"interval_seconds": 5},
+    {"cron_expression": "0 9 * * *", "timezone": "Europe/Berlin"},
+    {"paused": True, "note": "out of office"},
+    {"paused": False},
+    {"workflow_params": {"day": 1}},
+    {"workflow_args": ["a", 1]},
+    {"timezone": None, "note": None},
+]
+_BAD_CHANGES: list[dict[str, Any]] = [{"cron_expression": "not a cron"}]
 
 
 # Strangers.
@@ -102,6 +113,10 @@ async def meddle(world: World) -> None:
         world.meddling = True
         if live is not None and choice < 0.7:
             _undo(world, name, choice)
+            if world.updating and ended and choice < 0.3:
+                stamp = str(world.hands.choice(ended))
+                world.record(f"somebody brings {brief(UUID(stamp))} back to {name}, where another lives")
+                world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), Schedule()))
         elif live is None and ended and name not in world.temporal.schedules:
             stamp = str(world.dice.choice(ended))
             world.record(f"somebody brings {brief(UUID(stamp))} back to {name}")
@@ -166,6 +181,44 @@ def _entry(world: World) -> Entry:
     request = _BROKEN if dice.random() < 0.1 else _GOOD
     agent, _, own = name.partition("--")
     return Entry(name, Kind.CREATE, {"agent_id": agent, "name": own, **request}, creator)
+
+
+async def update(world: World) -> None:
+    """In some seeds, what is live (or soon will be, or was) is changed, also by several updates in a row."""
+    if not world.updating:
+        return
+    dice = random.Random(world.seed)
+    world.temporal.on_describe = lambda name: _write_by_hand(world, name)
+    while world.loop.time() < BUSY_SECONDS * 0.7:
+        await asyncio.sleep(dice.expovariate(0.4))
+        name = dice.choice(sorted(world.grounds))
+        intents = []
+        for _ in range(dice.choice([1, 1, 2, 4])):
+            agent, _, own = name.partition("--")
+            changes = dice.choice(_BAD_CHANGES if dice.random() < 0.15 else _CHANGES)
+            intent = world.postgres.enqueue(
+                Entry(
+                    name,
+                    Kind.UPDATE,
+                    {"agent_id": agent, "name": own, **changes},
+                    {"user_id": dice.choice(_USERS)},
+                )
+            )
+            world.enqueued_at[intent.id] = world.loop.time()
+            intents.append(intent)
+        await asyncio.sleep(dice.choice([0.0, dice.uniform(0.0, 3.0)]))
+        for intent in intents:
+            world.committed_at[intent.id] = world.loop.time()
+        world.postgres.commit(intents)
+        world.record(f"committed: updates of {name} {', '.join(brief(intent.id) for intent in intents)}")
+
+
+def _write_by_hand(world: World, name: str) -> None:
+    """Now and then a person notes something on a schedule, just when somebody has read it."""
+    if world.loop.time() < 2 * BUSY_SECONDS and world.hands.random() < 0.3:
+        world.record(f"somebody notes something on {name}")
+        world.noted.add(name)
+        world.loop.later(0.001, lambda: world.temporal.note(name, "by hand"))
 
 
 def brief(intent: UUID) -> str:

@@ -1,26 +1,32 @@
 """What must hold: at every change of a store, and once all has come to rest."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
+
+from temporalio.api.schedule.v1 import Schedule
+from temporalio.converter import DataConverter
 
 from consumers.authz.client import Tuple
 from consumers.authz.names import ENDED, INTENT, OWNER, REGISTERED_BY, SCHEDULE
-from consumers.temporal.request import stamp_in
+from consumers.temporal.definition import schedule_of
+from consumers.temporal.request import revision_in, stamp_in
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.table import TERMINALS, Consumer, EventType, Kind, Status
 from outbox.testing.checker import check
 from outbox.testing.records import Event, Intent, Ledger, Pending, Scheduled, Stores
-from tests.simulation.ledger.tables import Row
-from tests.simulation.temporal import Standing
+from tests.simulation.ledger.tables import Row, revised
+from tests.simulation.temporal import NAMESPACE, Standing
 from tests.simulation.world import Ground, World
 
 _DECISIONS = {
     ErrorCode.CONFLICT_FOREIGN,
     ErrorCode.CONFLICT_LIVE,
+    ErrorCode.NOT_LIVE,
     ErrorCode.REFUSED,
     ErrorCode.REGISTRATION_REFUSED,
     ErrorCode.REGISTRATION_EXPIRED,
@@ -36,6 +42,7 @@ def watch(world: World) -> None:
     """Judge every change of the two stores while it happens."""
     world.before = take_stores(world)
     world.spicedb.on_change = lambda added, removed: _relationships_changed(world, added, removed)
+    world.temporal.on_update = lambda name: _schedule_updated(world, name)
     world.temporal.on_change = lambda name, before, after: _schedule_changed(world, name, before, after)
 
 
@@ -161,6 +168,15 @@ def _schedule_changed(world: World, name: str, before: Standing | None, after: S
         _deleted(world, name, was)
 
 
+def _schedule_updated(world: World, name: str) -> None:
+    """Only what carries the live stamp is updated; an adopted one has none."""
+    stamp, live = _stamp(world.temporal.schedules[name]), world.postgres.live_intent(name)
+    world.record(f"    {name}: {stamp} is updated to {revision_in(world.temporal.schedules[name].schedule)}")
+    adopted = live is not None and world.postgres.intents[live].kind is Kind.REPAIR and stamp is None
+    if not adopted and stamp != str(live) and not world.beyond_bound:
+        world.violate(f"{name}: the schedule of {stamp} was updated, while {live} lives")
+
+
 def _created(world: World, name: str, stamp: str | None) -> None:
     """S1 and S2: no schedule without its registration, or without the decision to have none."""
     if stamp is None or world.beyond_bound:
@@ -237,10 +253,52 @@ def judge(world: World) -> None:
     for name, lane in world.postgres.lanes.items():
         if lane.live_intent is not None and lane.live_intent not in world.postgres.intents:
             world.violate(f"{name}: the live intent {lane.live_intent} was pruned")
+        elif not any(row.schedule_id == name for row in world.postgres.queue.values()):
+            _judge_definition(world, name)
     for event in world.log.values():
         terminal = TERMINALS.get(event.type)
         if terminal and terminal.status is Status.FAILED and event.error_code not in _DECISIONS:
             world.violate(f"{event.intent_id} failed for {event.error_code}, which is no decision of a store")
+
+
+def _judge_definition(world: World, name: str) -> None:
+    """What Temporal has is what the create asked for, changed by the updates that were done, in order."""
+    standing, live = world.temporal.schedules.get(name), world.postgres.live_intent(name)
+    log = [event for event in world.log.values() if event.schedule_id == name]
+    made = next((one for one in log if one.intent_id == live and one.type is EventType.CREATED), None)
+    if standing is None or live is None or made is None or made.lease_number is None:
+        return  # gone by a hand, or not created by this ledger
+    definition: Mapping[str, Any] = world.known[live].request
+    for event in log[log.index(made) :]:
+        if event.type is EventType.UPDATED:
+            definition = revised(definition, world.known[event.intent_id].request)
+    expected = _at_once(
+        schedule_of(
+            definition,
+            name,
+            revision=world.postgres.lanes[name].revision,
+            namespace=NAMESPACE,
+            converter=DataConverter.default,
+        )
+    )
+    found = Schedule()
+    found.CopyFrom(standing.schedule)
+    for one in (found, expected):
+        one.state.SetInParent()  # one that says nothing is as good as none
+        if name in world.noted:
+            one.state.notes = ""
+    if found != expected:
+        world.violate(f"{name}: Temporal has {standing.schedule}, by the updates it is {expected}")
+
+
+def _at_once(building: Coroutine[Any, Any, Schedule]) -> Schedule:
+    """What a coroutine comes to that waits for nothing."""
+    try:
+        building.send(None)
+    except StopIteration as end:
+        found: Schedule = end.value
+        return found
+    raise AssertionError("it waits")
 
 
 def _before(world: World) -> Stores | None:
@@ -288,6 +346,7 @@ def _ledger(world: World) -> Ledger:
             for row in memory.queue.values()
         ],
         live={name: str(lane.live_intent) for name, lane in memory.lanes.items() if lane.live_intent},
+        revisions={name: str(lane.revision) for name, lane in memory.lanes.items() if lane.revision},
     )
 
 
@@ -298,7 +357,10 @@ def _stores(world: World) -> Stores:
             name: frozenset(_words(one) for one in tuples if one.resource_id == name)
             for name in {one.resource_id for one in tuples}
         },
-        schedules={name: Scheduled(_stamp(one)) for name, one in world.temporal.schedules.items()},
+        schedules={
+            name: Scheduled(_stamp(one), revision=revision_in(one.schedule))
+            for name, one in world.temporal.schedules.items()
+        },
         ended={one.resource_id for one in world.spicedb.tuples if one.resource_type == INTENT},
     )
 

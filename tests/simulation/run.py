@@ -62,6 +62,7 @@ async def _work(world: World, workers: actors.Workers) -> None:
         actors.produce(world),
         actors.operate(world),
         actors.halt(world),
+        actors.update(world),
         actors.reclaim(world),
         actors.grant(world),
         actors.meddle(world),

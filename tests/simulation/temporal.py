@@ -1,12 +1,13 @@
 """Temporal's schedules in memory, behind the service that the real client calls.
 
 As measured: a request id is remembered for a name's last create only, deletes take no condition, and a
-replayed create with a remembered id answers OK and creates nothing.
+replayed create with a remembered id answers OK and creates nothing. An update with a stale token, or with a
+request id that is remembered, answers OK and changes nothing; tokens count from 1 for each that is created.
 """
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +29,8 @@ from temporalio.api.workflowservice.v1 import (
     DescribeScheduleResponse,
     ListSchedulesRequest,
     ListSchedulesResponse,
+    UpdateScheduleRequest,
+    UpdateScheduleResponse,
 )
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
@@ -48,6 +51,8 @@ class Standing:
     request_id: str
     memo: Memo
     schedule: Schedule
+    token: int = 1
+    updated_by: str = ""
 
 
 class MemoryTemporal:
@@ -55,13 +60,17 @@ class MemoryTemporal:
 
     Attributes:
         schedules: what exists, by id.
-        on_change: told of every call that changed something: the id, what stood there, and what does now.
+        on_change: told of every call that made or removed something: the id, what stood there, what does now.
+        on_update: told of every schedule that was updated.
+        on_describe: told of every schedule that was read.
     """
 
     def __init__(self) -> None:
         self.schedules: dict[str, Standing] = {}
         self._last_request: dict[str, str] = {}
         self.on_change: Callable[[str, Standing | None, Standing | None], None] = lambda *_: None
+        self.on_update: Callable[[str], None] = lambda _: None
+        self.on_describe: Callable[[str], None] = lambda _: None
 
     def put(self, schedule_id: str, standing: Standing | None) -> None:
         """Let a schedule stand or be gone, past every condition."""
@@ -70,6 +79,15 @@ class MemoryTemporal:
             self.schedules[schedule_id] = standing
             self._last_request[schedule_id] = standing.request_id
         self.on_change(schedule_id, before, standing)
+
+    def note(self, schedule_id: str, text: str) -> None:
+        """What a person does in the server's own console: note something on a schedule, if it is there."""
+        standing = self.schedules.get(schedule_id)
+        if standing is not None:
+            noted = Schedule()
+            noted.CopyFrom(standing.schedule)
+            noted.state.notes = text
+            self.schedules[schedule_id] = replace(standing, schedule=noted, token=standing.token + 1)
 
     def create(self, request: CreateScheduleRequest) -> CreateScheduleResponse:
         """CreateSchedule."""
@@ -92,7 +110,26 @@ class MemoryTemporal:
         """DescribeSchedule."""
         _check_namespace(request.namespace)
         standing = self._standing(request.schedule_id)
-        return DescribeScheduleResponse(memo=standing.memo, schedule=standing.schedule)
+        self.on_describe(request.schedule_id)
+        return DescribeScheduleResponse(
+            memo=standing.memo, schedule=standing.schedule, conflict_token=str(standing.token).encode()
+        )
+
+    def update(self, request: UpdateScheduleRequest) -> UpdateScheduleResponse:
+        """UpdateSchedule; the definition is judged before the server looks whether the schedule is there."""
+        _check_namespace(request.namespace)
+        _check(request)
+        standing = self._standing(request.schedule_id)
+        fresh = request.conflict_token in {b"", str(standing.token).encode()}
+        if fresh and standing.updated_by != request.request_id:
+            self.schedules[request.schedule_id] = replace(
+                standing,
+                schedule=request.schedule,
+                token=standing.token + 1,
+                updated_by=request.request_id,
+            )
+            self.on_update(request.schedule_id)
+        return UpdateScheduleResponse()
 
     def delete(self, request: DeleteScheduleRequest) -> DeleteScheduleResponse:
         """DeleteSchedule, whatever it is."""
@@ -154,6 +191,14 @@ class Client:
             "DescribeSchedule", request, lambda: self._server.describe(request), timeout.total_seconds()
         )
 
+    def update_schedule(
+        self, request: UpdateScheduleRequest, *, timeout: timedelta, **_: Any
+    ) -> Awaitable[Any]:
+        """Call UpdateSchedule."""
+        return self._send(
+            "UpdateSchedule", request, lambda: self._server.update(request), timeout.total_seconds()
+        )
+
     def delete_schedule(
         self, request: DeleteScheduleRequest, *, timeout: timedelta, **_: Any
     ) -> Awaitable[Any]:
@@ -183,7 +228,7 @@ def _check_namespace(namespace: str) -> None:
         raise _error(RPCStatusCode.NOT_FOUND, text, NamespaceNotFoundFailure(namespace=namespace))
 
 
-def _check(request: CreateScheduleRequest) -> None:
+def _check(request: CreateScheduleRequest | UpdateScheduleRequest) -> None:
     """Refuse what the server takes for invalid, as far as our tests know."""
     spec, workflow = request.schedule.spec, request.schedule.action.start_workflow
     crons = list(spec.cron_string)

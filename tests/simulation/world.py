@@ -64,6 +64,8 @@ class World:
         before: what the stores held before the outbox came.
         log: all events, and known: all intents, whatever retention has dropped since.
         violations: what went against a rule.
+        noted: on which schedules people noted something in Temporal itself.
+        hands: the dice of such people.
         trace: gathers the readable history; None: nobody reads it.
     """
 
@@ -74,6 +76,7 @@ class World:
     tampered: bool
     defective: bool
     halting: bool
+    updating: bool
     postgres: MemoryPostgres
     spicedb: MemorySpiceDB
     temporal: MemoryTemporal
@@ -92,6 +95,8 @@ class World:
     log: dict[int, Event] = field(default_factory=dict)
     known: dict[UUID, Intent] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
+    noted: set[str] = field(default_factory=set)
+    hands: random.Random = field(default_factory=random.Random)
 
     def record(self, line: str) -> None:
         """Write a line of the history, if somebody reads it."""
@@ -122,6 +127,8 @@ def make(seed: int, loop: SimulatedLoop, *, traced: bool) -> World:
         # Not from the dice: the other seeds stay as they are.
         defective=seed % 5 == 0,
         halting=seed % 4 == 1,
+        updating=seed % 3 == 2,
+        hands=random.Random(seed),
         postgres=MemoryPostgres(TIMING, loop.time, random.Random(seed)),
         spicedb=MemorySpiceDB(),
         temporal=MemoryTemporal(),

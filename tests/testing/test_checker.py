@@ -327,8 +327,12 @@ class TestRepairs:
     def test_an_adoption_of_what_was_not_seen_before_has_its_stamp(self) -> None:
         assert broken(self.ADOPTION, self.ADOPTED) == []
         assert broken(self.ADOPTION, self.THEIRS) == [("tuples", OTHER)]
-        stamped = replace(self.ADOPTED, schedules={OTHER: Scheduled("adoption")})
-        assert broken(self.ADOPTION, stamped) == [("schedule", OTHER)]
+        another = replace(self.ADOPTED, schedules={OTHER: Scheduled("another")})
+        assert broken(self.ADOPTION, another) == [("schedule", OTHER)]
+
+    def test_an_adopted_schedule_that_was_made_again_has_its_stamp(self) -> None:
+        again = replace(self.ADOPTED, schedules={OTHER: Scheduled("adoption")})
+        assert broken(self.ADOPTION, again) == []
 
     def test_an_adoption_may_find_nothing_to_adopt(self) -> None:
         assert broken(replace(self.ADOPTION, live={}), Stores()) == []

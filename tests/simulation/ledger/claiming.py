@@ -1,13 +1,14 @@
-"""The ledger in memory: ``outbox.claim``, as in migrations/sql/0001_claiming.sql."""
+"""The ledger in memory: ``outbox.claim``, as in migrations/sql/0002_claiming.sql."""
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Creator, Dispatch
 from outbox.flow.table import Consumer, Kind
-from tests.simulation.ledger.tables import FOREVER, Event, Intent, Row, Tables, latest
+from tests.simulation.ledger.tables import FOREVER, Event, Intent, Row, Tables, latest, revised
 
 
 class Claiming(Tables):
@@ -133,6 +134,7 @@ class Claiming(Tables):
     def _dispatch(self, row: Row, deadline: float) -> Dispatch:
         intent = self.intents[row.intent_id]
         entry = self._entry_of(intent)
+        updates = self.run_of(row) if intent.kind is Kind.UPDATE else []
         cause = None
         if row.cause_code is not None:
             cause = Cause(ErrorCode(row.cause_code), row.cause_message or "")
@@ -149,12 +151,30 @@ class Claiming(Tables):
             cause=cause,
             look=row.looking,
             patience=row.patience,
-            request=entry.request,
-            creator=Creator(**entry.creator),
+            request=self._request_of(row, entry, updates),
+            creator=Creator(**(intent if updates else entry).creator),
             live_intent=self.live_intent(row.schedule_id),
             live_adopted=self._is_repair(self.live_intent(row.schedule_id)),
-            ran_out=intent.kind is Kind.REPAIR and self._has_passed(entry.request.get("end_at")),
+            ran_out=intent.kind is Kind.REPAIR
+            and self._has_passed(self._request_of(row, entry, []).get("end_at")),
+            run=tuple(one.id for one in updates),
+            changes=frozenset(name for one in updates for name in one.request) - {"agent_id", "name"},
+            revision=self._revision(row.schedule_id) if intent.kind in {Kind.UPDATE, Kind.REPAIR} else None,
         )
+
+    def _request_of(self, row: Row, entry: Intent, updates: list[Intent]) -> Mapping[str, Any]:
+        """What is to stand: of an update the definition by then, of a repair the one that stands."""
+        live = entry.id == self.live_intent(row.schedule_id)
+        definition = (self.definition(row.schedule_id) if live else None) or entry.request
+        if row.looking and row.cause_code == ErrorCode.DISCARDED:
+            return definition
+        for one in updates:
+            definition = revised(definition, one.request)
+        return definition
+
+    def _revision(self, schedule_id: str) -> UUID | None:
+        lane = self.lanes.get(schedule_id)
+        return lane.revision if lane else None
 
     def _has_passed(self, instant: str | None) -> bool:
         return instant is not None and datetime.fromisoformat(instant).timestamp() <= self._clock()
@@ -164,11 +184,14 @@ class Claiming(Tables):
         return intent is not None and intent.kind is Kind.REPAIR
 
     def _entry_of(self, intent: Intent) -> Intent:
-        """Whose request a dispatch carries: of a repair, the live intent's, or else the lane's last."""
+        """Whose request it is about: of updates and repairs the live one's, or else the lane's last."""
+        if intent.kind is Kind.UPDATE:
+            live = self.live_intent(intent.schedule_id)
+            return intent if live is None else self.intents[live]
         if intent.kind is not Kind.REPAIR or intent.request:
             return intent
         live = self.live_intent(intent.schedule_id)
         if live is not None:
             return self.intents[live]
-        others = [one for one in self.lane(intent.schedule_id) if one.kind is not Kind.REPAIR]
+        others = [one for one in self.lane(intent.schedule_id) if one.kind in {Kind.CREATE, Kind.DELETE}]
         return others[-1] if others else intent

@@ -1,14 +1,25 @@
-"""The ledger in memory: ``outbox.settle``, as in migrations/sql/0001_settling.sql."""
+"""The ledger in memory: ``outbox.settle``, as in migrations/sql/0002_settling.sql."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from outbox.flow.settlement import Action, Settlement, StoreHealth
 from outbox.flow.table import Consumer, EventType, Kind, Live
 from outbox.store.work import Settled
 from tests.simulation.ledger.claiming import Claiming
-from tests.simulation.ledger.tables import FOREVER, Breaker, Event, Intent, Lane, Row, latest, latest_or_none
+from tests.simulation.ledger.tables import (
+    FOREVER,
+    Breaker,
+    Event,
+    Intent,
+    Lane,
+    Row,
+    latest,
+    latest_or_none,
+    revised,
+)
 
 _LONGEST_PROBE_REST = 15.0
 
@@ -88,6 +99,7 @@ class Settling(Claiming):
                 row.lease_number,
                 one.error_code,
                 one.error_message,
+                superseded_by=None if one.through == row.intent_id else one.through,
             )
         )
 
@@ -111,6 +123,8 @@ class Settling(Claiming):
         row.failing_since = moment if row.failing_since is None else row.failing_since
         match one.action:
             case Action.RETRY:
+                if one.split:
+                    self._split(row, one)
                 row.state = "waiting"
                 row.due_at = latest(moment + one.delay_seconds, row.unknown_until if one.waits else None)
             case Action.HOLD:
@@ -133,25 +147,65 @@ class Settling(Claiming):
             self._append_repair(lane_id, first + self._timing.verify_again)
         hold_until = unknown_until if unknown_until is not None and unknown_until > moment else None
         lane = self.lanes.get(lane_id)
-        live = lane.live_intent if lane else None
-        match one.live:
-            case Live.SET:
-                live = row.intent_id
-            case Live.CLEAR:
-                live = None
-            case Live.RECLAIM:
-                live = self._enter_reclaimed(self.intents[row.intent_id], moment) or live
-            case Live.KEEP:
-                pass
-        if one.live is not Live.KEEP or hold_until is not None:
-            before = lane.hold_until if lane else None
-            self.lanes[lane_id] = Lane(live, latest_or_none(before, hold_until), moment)
+        self._remember(row, one, hold_until, moment)
         behind = [one for one in self.queue.values() if one.place == "behind" and one.schedule_id == lane_id]
         if not behind:
             return []
         follower = min(behind, key=lambda one: one.position)
         self._promote(follower, hold_until, lane, moment)
         return [follower]
+
+    def _remember(self, row: Row, one: Settlement, hold_until: float | None, moment: float) -> None:
+        """What the lane's schedule is from now on: its stamp, its definition, and who changed that last."""
+        lane = self.lanes.get(row.schedule_id)
+        live = lane.live_intent if lane else None
+        definition, revision = (lane.definition, lane.revision) if lane else (None, None)
+        match one.live:
+            case Live.SET:
+                live, definition, revision = row.intent_id, one.definition, one.revision
+            case Live.CLEAR:
+                live, definition, revision = None, None, None
+            case Live.RECLAIM:
+                live = self._enter_reclaimed(self.intents[row.intent_id], moment) or live
+                definition, revision = one.definition, one.revision
+            case Live.REVISE:
+                definition, revision = self._revise(row, one, moment), one.through
+            case Live.KEEP:
+                definition = one.definition if definition is None else definition
+        if one.live is not Live.KEEP or hold_until is not None or (lane and one.definition is not None):
+            before = lane.hold_until if lane else None
+            latest_hold = latest_or_none(before, hold_until)
+            changed_at = (
+                moment
+                if one.live is not Live.KEEP or hold_until is not None or lane is None
+                else lane.updated_at
+            )
+            self.lanes[row.schedule_id] = Lane(live, latest_hold, changed_at, definition, revision)
+
+    def _split(self, row: Row, one: Settlement) -> None:
+        for other in [row, *(self.queue[covered] for covered in one.run)]:
+            other.alone = True
+        row.looking = False
+        row.cause_code = row.cause_message = None
+
+    def _revise(self, row: Row, one: Settlement, moment: float) -> Mapping[str, Any]:
+        """End the updates that were applied with this one; what the definition is by all of them."""
+        definition = one.definition or self.definition(row.schedule_id) or {}
+        definition = revised(definition, self.intents[row.intent_id].request)
+        for other in [self.queue[covered] for covered in one.run]:
+            definition = revised(definition, self.intents[other.intent_id].request)
+            del self.queue[other.intent_id]
+            self.events.append(
+                Event(
+                    other.intent_id,
+                    other.schedule_id,
+                    EventType.UPDATED,
+                    moment,
+                    one.lease_number,
+                    superseded_by=None if one.through == other.intent_id else one.through,
+                )
+            )
+        return definition
 
     def _enter_reclaimed(self, repair: Intent, moment: float) -> UUID | None:
         """Enter the intent again whose schedule was reclaimed, unless the ledger knows it by now."""

@@ -43,6 +43,7 @@ class Event:
     lease_number: int | None = None
     error_code: str | None = None
     error_message: str | None = None
+    superseded_by: UUID | None = None
 
     @classmethod
     def of_attempt(cls, row: "Row", at: float, error_code: str | None, error_message: str | None) -> "Event":
@@ -76,6 +77,7 @@ class Row:
     failing_since: float | None = None
     patience: float = 0.0
     halted: bool = False
+    alone: bool = False
 
     @property
     def consumer(self) -> Consumer:
@@ -90,6 +92,8 @@ class Lane:
     live_intent: UUID | None
     hold_until: float | None
     updated_at: float
+    definition: Mapping[str, Any] | None = None
+    revision: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -215,6 +219,25 @@ class Tables:
         found = [one for one in self.intents.values() if one.schedule_id == schedule_id]
         return sorted(found, key=lambda one: one.position)
 
+    def definition(self, schedule_id: str) -> Mapping[str, Any] | None:
+        """What is live is defined so."""
+        lane = self.lanes.get(schedule_id)
+        if lane is None or lane.live_intent is None:
+            return None
+        return self.intents[lane.live_intent].request if lane.definition is None else lane.definition
+
+    def run_of(self, row: "Row") -> list[Intent]:
+        """The updates that one at the head of its lane stands for: itself, and those right behind it."""
+        run = [self.intents[row.intent_id]]
+        behind = [
+            one for one in self.queue.values() if one.place == "behind" and one.schedule_id == row.schedule_id
+        ]
+        for one in sorted(behind, key=lambda one: one.position):
+            if row.alone or one.alone or one.event_type is not EventType.UPDATE_REQUESTED:
+                break
+            run.append(self.intents[one.intent_id])
+        return run
+
     def standing(self, schedule_id: str, stamp: str) -> Standing:
         """What a stamp found on a schedule is."""
         if not _UUID.fullmatch(stamp):
@@ -251,6 +274,18 @@ class Tables:
                 return TERMINALS[event.type].status
         row = self.queue.get(intent)
         return Status.PARKED if row and row.state == "parked" else Status.PENDING
+
+
+_EITHER = ("cron_expression", "interval_seconds"), ("workflow_params", "workflow_args")
+
+
+def revised(definition: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition, changed by what an update asks for; see ``outbox.revised``."""
+    gone = set()
+    for one, other in _EITHER:
+        gone |= {other} if changes.get(one) is not None else set()
+        gone |= {one} if changes.get(other) is not None else set()
+    return {name: value for name, value in definition.items() if name not in gone} | dict(changes)
 
 
 def latest(one: float | None, other: float | None) -> float:
