@@ -40,8 +40,8 @@ def up(
     """
     stack = embedded_stack()
     if detach:
-        _show(start(stack, kafka=kafka), as_json=as_json)
-        err.print("`outbox console` serves the operator's page")
+        _show(info := start(stack, kafka=kafka), as_json=as_json)
+        err.print(_console(info))
         return
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -49,7 +49,7 @@ def up(
     try:
         info = start(stack, kafka=kafka)
         _show(info, as_json=as_json)
-        err.print("running until Ctrl-C; beside it, `outbox console` serves the operator's page")
+        err.print(f"running until Ctrl-C; beside it, {_console(info)}")
         ended.wait()
     finally:
         stack.down()
@@ -109,6 +109,12 @@ def settings_of(info: "StackInfo") -> "Settings":
     found = {name.removeprefix("OUTBOX_").lower(): value for name, value in info.environment().items()}
     own = Settings()
     return Settings.model_validate(own.model_dump(include=own.model_fields_set) | found)
+
+
+def _console(info: "StackInfo") -> str:
+    settings = settings_of(info)
+    page = f"http://{settings.console_host}:{settings.console_port}/"
+    return f"`outbox console` serves the operator's page at {page}"
 
 
 def _show(info: "StackInfo", *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from outbox.demo.story import Ended
 from outbox.demo.verdict import Ending, Verdict
 from outbox.demo.workload import Case, Workload
+from outbox.settings import Settings
 
 _CONSOLE = "outbox console"
 
@@ -157,6 +158,8 @@ def _agreement(verdict: Verdict) -> Table:
 
 def _next(console: Console, verdict: Verdict, workload: Workload) -> None:
     console.print("\n[bold]What to try next[/] (the servers run on):")
-    seen = "all of this in a browser: a parked lane, a dozen failures that are alike, a schedule that is gone"
+    own = Settings()
+    page = f"http://{own.console_host}:{own.console_port}/"
+    seen = f"all of this in a browser, at {page}: a parked lane, a dozen failures that are alike, a schedule gone"
     for command, words in ((_CONSOLE, seen), *hints(verdict, workload)):
         console.print(f"  [cyan]{command}[/]\n      {words}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Every call of every step of create and delete, each in a lane of its own that a fault is armed for.
+"""Every call of every step of create, update and delete, each in a lane of its own that a fault is armed for.
 
 Behind each comes a delete and a create by another owner, so that what lands late meets a lane that has
 moved on.
@@ -14,12 +14,18 @@ from outbox.testing.faults import Hold
 from tests.pipeline.harness import BAD_CRON, Pipeline
 
 WRITE, REMOVE, READ = "WriteRelationships", "DeleteRelationships", "ReadRelationships"
-CREATE, DELETE, DESCRIBE = "CreateSchedule", "DeleteSchedule", "DescribeSchedule"
+CREATE, UPDATE, DELETE = "CreateSchedule", "UpdateSchedule", "DeleteSchedule"
+DESCRIBE = "DescribeSchedule"
 When = Callable[[Call], bool]
 Fault = Armed | Late | Gate
 Arm = Callable[[FaultProxy, str, When], Fault]
 
-_ENDS = {"create": ("created", None), "broken": ("create_failed", "refused"), "delete": ("deleted", None)}
+_ENDS = {
+    "create": ("created", None),
+    "broken": ("create_failed", "refused"),
+    "update": ("updated", None),
+    "delete": ("deleted", None),
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ SITES = {
     "look-for-schedule": Site("create", DESCRIBE, lose=CREATE),
     "mark-compensated": Site("broken", WRITE, mark=True),
     "compensate": Site("broken", REMOVE),
+    "read": Site("update", DESCRIBE),
+    "update": Site("update", UPDATE),
     "describe": Site("delete", DESCRIBE),
     "delete": Site("delete", DELETE),
     "mark-deleted": Site("delete", WRITE, mark=True),
@@ -110,17 +118,20 @@ async def set_the_scenes(
 ) -> list[Scene]:
     """Bring each lane to where its step comes next, and arm the fault."""
     sites = {name: site for name, site in sites.items() if name not in without}
-    lives = {name: await pipeline.create(name) for name, site in sites.items() if site.intent == "delete"}
+    living = [name for name, site in sites.items() if site.intent in {"update", "delete"}]
+    lives = {name: await pipeline.create(name) for name in living}
     await pipeline.work()
     return [await _set(pipeline, name, site, lives.get(name), arm) for name, site in sites.items()]
 
 
 async def _set(pipeline: Pipeline, name: str, site: Site, live: Intent | None, arm: Arm) -> Scene:
-    if live:
+    if site.intent == "update":
+        intent = await pipeline.update(name, workflow_name="Other")
+    elif live:
         intent = await pipeline.delete(name)
     else:
         intent = await pipeline.create(name, cron=BAD_CRON if site.intent == "broken" else "0 3 * * *")
-    after = [await pipeline.delete(name)] if site.intent == "create" else []
+    after = [await pipeline.delete(name)] if site.intent in {"create", "update"} else []
     last = await pipeline.create(name, by="bob")
     scene = Scene(name, site, intent, (live or intent).id, (after or [last])[0], last)
     if site.lose:

@@ -19,7 +19,7 @@ from outbox import Principal
 from outbox.testing import FaultProxy, Late
 from outbox.testing.faults import ApplyLate
 from tests.pipeline.harness import BAD_CRON, Pipeline
-from tests.pipeline.scenes import CREATE, DELETE, DESCRIBE, READ, REMOVE, WRITE
+from tests.pipeline.scenes import CREATE, DELETE, DESCRIBE, READ, REMOVE, UPDATE, WRITE
 
 QUICK: dict[str, Any] = {
     "step_timeout_seconds": 0.6,
@@ -35,7 +35,7 @@ LANES = 4
 
 @dataclass(frozen=True)
 class Entry:
-    """One intent of a random run: a create of a kind, or (None) a delete."""
+    """One intent of a random run: a create of a kind, an update, or (None) a delete."""
 
     lane: int
     by: str | None
@@ -45,6 +45,8 @@ class Entry:
         """How it must end, given what lives in the lane."""
         if self.kind is None:
             return "deleted", None
+        if self.kind == "update":
+            return ("updated", None) if live is not None else ("update_failed", "not_live")
         if live is not None:
             return "create_failed", "conflict_live"
         return ("create_failed", "refused") if self.kind == "broken" else ("created", None)
@@ -82,16 +84,16 @@ ENTRIES = st.builds(
     Entry,
     lane=st.integers(0, LANES - 1),
     by=st.sampled_from(["alice", "bob", "carol", None]),
-    kind=st.sampled_from(["good", "good", "broken", None, None]),
+    kind=st.sampled_from(["good", "good", "broken", "update", "update", None, None]),
 )
 KINDS = ["lost", "silent", "swallowed", "cut", "cut-after", "UNAVAILABLE", "INTERNAL", "RESOURCE_EXHAUSTED"]
 TROUBLES = st.builds(
     Trouble,
-    method=st.sampled_from([WRITE, WRITE, REMOVE, READ, CREATE, CREATE, DELETE, DESCRIBE]),
-    # What arrives late may arrive whenever it likes: see below for the one method that may not.
+    method=st.sampled_from([WRITE, WRITE, REMOVE, READ, CREATE, CREATE, UPDATE, DELETE, DESCRIBE]),
+    # What arrives late may arrive whenever it likes, save what has no condition.
     kind=st.sampled_from([*KINDS, "late", "late"]),
     skip=st.integers(0, 3),
-).filter(lambda trouble: (trouble.method, trouble.kind) != (DELETE, "late"))
+).filter(lambda trouble: not (trouble.method in {UPDATE, DELETE} and trouble.kind == "late"))
 
 
 @settings(
@@ -149,6 +151,8 @@ async def enqueue(pipeline: Pipeline, entry: Entry, name: str) -> Any:
     by = Principal(user_id=entry.by)
     if entry.kind is None:
         return await pipeline.delete(name, by=by)
+    if entry.kind == "update":
+        return await pipeline.update(name, by=by, timezone="Europe/Berlin")
     return await pipeline.create(name, by=by, cron=BAD_CRON if entry.kind == "broken" else "0 3 * * *")
 
 
