@@ -160,6 +160,6 @@ def _next(console: Console, verdict: Verdict, workload: Workload) -> None:
     console.print("\n[bold]What to try next[/] (the servers run on):")
     own = Settings()
     page = f"http://{own.console_host}:{own.console_port}/"
-    seen = f"all of this in a browser, at {page}: a parked lane, a dozen failures that are alike, a schedule gone"
+    seen = f"all of this in a browser, at {page}: a parked lane, a dozen failures alike, a schedule gone"
     for command, words in ((_CONSOLE, seen), *hints(verdict, workload)):
         console.print(f"  [cyan]{command}[/]\n      {words}", highlight=False, soft_wrap=True)
