@@ -15,11 +15,11 @@ from tests.cli.conftest import Cli
 
 def test_migrate_says_what_it_did(cli: Cli, empty_database: str) -> None:
     first = cli("migrate", OUTBOX_DATABASE_URL=empty_database)
-    assert (first.code, first.out) == (0, "migrated from nothing to 0001\n")
-    assert cli("migrate", OUTBOX_DATABASE_URL=empty_database).out == "already at revision 0001\n"
+    assert (first.code, first.out) == (0, "migrated from nothing to 0002\n")
+    assert cli("migrate", OUTBOX_DATABASE_URL=empty_database).out == "already at revision 0002\n"
     assert cli("migrate", "--json", OUTBOX_DATABASE_URL=empty_database).json == {
-        "before": "0001",
-        "after": "0001",
+        "before": "0002",
+        "after": "0002",
         "topics": [],
     }
 
