@@ -11,6 +11,7 @@ from outbox.compose.audit import compare_stores
 from outbox.testing import FaultProxy
 from tests.pipeline.harness import BAD_CRON, Pipeline
 from tests.pipeline.stores import legacy
+from tests.pipeline.test_faults import FAULTS, QUICK
 from tests.pipeline.test_repairs import REPAIRING, let_repairs_be_due
 
 CREATE, UPDATE, DELETE = "CreateSchedule", "UpdateSchedule", "DeleteSchedule"
@@ -60,6 +61,50 @@ async def test_a_whole_life_is_enqueued_in_one_go_and_applied_in_order(pipeline:
     now = await pipeline.stores.definition(pipeline.lane())
     assert [one.interval.seconds for one in now.spec.interval] == [3600]
     assert not now.state.paused
+    await pipeline.agree()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_whole_life_survives_every_fault(pipeline: Pipeline, fault: str) -> None:
+    for proxy, methods in {
+        pipeline.temporal: (CREATE, UPDATE, DELETE, "DescribeSchedule"),
+        pipeline.spicedb: ("WriteRelationships", "DeleteRelationships"),
+    }.items():
+        for method in methods:
+            FAULTS[fault](proxy, method, lambda _: True)
+    async with pipeline.producer() as producer:
+        await pipeline.create(within=producer)
+        for number in range(5):
+            await pipeline.update(within=producer, workflow_name=f"Run-{number}")
+        await pipeline.update(within=producer, paused=True)
+        await pipeline.delete(within=producer)
+        await pipeline.create(within=producer, by="bob")
+        last = await pipeline.update(within=producer, interval_seconds=3600)
+    await pipeline.work(**QUICK)
+    assert await endings(pipeline) == [
+        ("created", None),
+        *[("updated", None)] * 6,
+        ("deleted", None),
+        ("created", None),
+        ("updated", None),
+    ]
+    found = await pipeline.stores.schedule(pipeline.lane())
+    assert found
+    assert (found.workflow, found.revision) == ("Run", str(last.id))
+    await pipeline.agree()
+
+
+async def test_an_update_that_a_later_one_has_overtaken_is_not_replayed(pipeline: Pipeline) -> None:
+    await pipeline.create()
+    bad = await pipeline.update(cron_expression=BAD_CRON)
+    await pipeline.work()
+    again = "SELECT action, reason FROM outbox.replay(%s, false, true)"
+    assert (await pipeline.ledger.one(again, bad.id))["action"] == "reenqueued"
+    await pipeline.update(cron_expression="0 4 * * *")
+    await pipeline.work()
+    told = await pipeline.ledger.one(again, bad.id)
+    assert told["action"] == "refused"
+    assert "overtaken" in told["reason"]
     await pipeline.agree()
 
 
