@@ -10,5 +10,6 @@ DROP FUNCTION outbox.claim(jsonb, jsonb, float8, float8, float8, boolean);
 DROP FUNCTION outbox.choose(jsonb, jsonb, boolean, float8, float8, float8, boolean);
 DROP FUNCTION outbox.steps(uuid[]);
 DROP FUNCTION outbox.run_of(uuid, text, boolean, jsonb);
+DROP TYPE outbox.run;
 DROP AGGREGATE outbox.revision(jsonb);
 DROP FUNCTION outbox.revised(jsonb, jsonb);

@@ -14,34 +14,40 @@ RETURN (definition - array_remove(ARRAY[
 
 CREATE AGGREGATE outbox.revision(jsonb) (SFUNC = outbox.revised, STYPE = jsonb, INITCOND = '{}');
 
+CREATE TYPE outbox.run AS (run uuid[], changes text[], definition jsonb);
+
 -- What an update at the head of its lane stands for: itself and the updates right behind it, up to a bound. What the
--- definition becomes by all of them, and which fields they name.
-CREATE FUNCTION outbox.run_of(head uuid, schedule text, alone boolean, definition jsonb)
-RETURNS TABLE (run uuid[], changes text[], definition jsonb)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    WITH run AS MATERIALIZED (
-        SELECT head AS intent_id, 0 AS number
-        UNION ALL
-        SELECT b.intent_id, b.number FROM (
-            SELECT f.intent_id, row_number() OVER w AS number,
-                   bool_and(f.event_type = 'schedule.update.requested' AND NOT f.alone) OVER w AS joins
+-- definition becomes by all of them, and which fields they name. Not in SQL, which would be planned into every claim.
+CREATE FUNCTION outbox.run_of(head uuid, schedule text, alone boolean, definition jsonb) RETURNS outbox.run
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    ids    uuid[];
+    found  outbox.run;
+BEGIN
+    ids := ARRAY[head] || ARRAY(
+        SELECT b.intent_id FROM (
+            SELECT f.intent_id, f.position,
+                   bool_and(f.event_type = 'schedule.update.requested' AND NOT f.alone)
+                       OVER (ORDER BY f.position) AS joins
               FROM (SELECT q.* FROM outbox.queue q
                      WHERE q.place = 'behind' AND q.schedule_id = schedule AND NOT run_of.alone
-                     ORDER BY q.position LIMIT 500) AS f
-            WINDOW w AS (ORDER BY f.position)) AS b
-         WHERE b.joins
-    ), asked AS MATERIALIZED (
-        SELECT r.intent_id, r.number, i.request
-          FROM run r JOIN outbox.intents i ON i.id = ANY (ARRAY[r.intent_id])
-    )
-    SELECT (SELECT array_agg(a.intent_id ORDER BY a.number) FROM asked a),
-           ARRAY(SELECT DISTINCT k.name FROM asked a CROSS JOIN LATERAL jsonb_object_keys(a.request) AS k (name)
-                  WHERE k.name NOT IN ('agent_id', 'name') ORDER BY k.name),
+                     ORDER BY q.position LIMIT 500) AS f) AS b
+         WHERE b.joins ORDER BY b.position);
+    SELECT ids,
+           ARRAY(SELECT DISTINCT k.name FROM outbox.intents i
+                  CROSS JOIN LATERAL jsonb_object_keys(i.request) AS k (name)
+                  WHERE i.id = ANY (ids) AND k.name NOT IN ('agent_id', 'name') ORDER BY k.name),
            (SELECT outbox.revision(d.request ORDER BY d.number)
-              FROM (SELECT run_of.definition AS request, -1 AS number
-                    UNION ALL SELECT a.request, a.number FROM asked a) AS d);
+              FROM (SELECT run_of.definition AS request, 0 AS number
+                    UNION ALL
+                    SELECT i.request, r.number FROM unnest(ids) WITH ORDINALITY AS r (id, number)
+                      JOIN outbox.intents i ON i.id = ANY (ARRAY[r.id])) AS d)
+      INTO found;
+    RETURN found;
 END;
+$$;
 
 -- What a worker needs to know of steps.
 CREATE FUNCTION outbox.steps(intents uuid[])
@@ -56,14 +62,14 @@ BEGIN ATOMIC
            q.unknown_until IS NOT NULL, q.cause_code, q.cause_message, q.looking, q.patience,
            CASE i.kind WHEN 'update' THEN
                     -- What is to stand; where an operator discards it, what was before.
-                    CASE WHEN q.looking AND q.cause_code = 'discarded' THEN b.definition ELSE u.definition END
+                    CASE WHEN q.looking AND q.cause_code = 'discarded' THEN b.definition ELSE (u.update).definition END
                 WHEN 'repair' THEN b.definition
                 ELSE i.request END,
            CASE i.kind WHEN 'update' THEN i.creator ELSE asked.creator END, i.trace, l.live_intent,
            EXISTS (SELECT FROM outbox.intents a WHERE a.id = ANY (ARRAY[l.live_intent]) AND a.kind = 'repair'),
            -- By this clock, as audits judge it, and by no worker's.
            i.kind = 'repair' AND coalesce((b.definition->>'end_at')::timestamptz <= clock_timestamp(), false),
-           u.run, u.changes, CASE WHEN i.kind IN ('update', 'repair') THEN l.revision END
+           (u.update).run, (u.update).changes, CASE WHEN i.kind IN ('update', 'repair') THEN l.revision END
       FROM outbox.queue q
       JOIN outbox.intents i ON i.id = ANY (ARRAY[q.intent_id])
       LEFT JOIN outbox.lanes l ON l.schedule_id = ANY (ARRAY[q.schedule_id])
@@ -81,8 +87,8 @@ BEGIN ATOMIC
      CROSS JOIN LATERAL (
         SELECT CASE WHEN asked.id = l.live_intent THEN coalesce(l.definition, asked.request)
                     ELSE asked.request END AS definition) AS b
-      LEFT JOIN LATERAL (
-        SELECT r.* FROM outbox.run_of(q.intent_id, q.schedule_id, q.alone, b.definition) AS r
-         WHERE i.kind = 'update') AS u ON true
+     CROSS JOIN LATERAL (
+        SELECT CASE WHEN i.kind = 'update'
+                    THEN outbox.run_of(q.intent_id, q.schedule_id, q.alone, b.definition) END AS update OFFSET 0) AS u
      WHERE q.intent_id = ANY (intents);
 END;

@@ -14,13 +14,13 @@ DECLARE
     one record;
 BEGIN
     FOR one IN
-        SELECT s.*, i.schedule_id
+        SELECT s.intent_id, s.lease_number, s.attempt, s.live, d.*, i.schedule_id
           FROM jsonb_to_recordset(settlements) AS s (
-               intent_id uuid, lease_number bigint, consumer text, attempt integer, live text, split boolean,
-               through uuid, run uuid[], definition jsonb, revision uuid)
+               intent_id uuid, lease_number bigint, attempt integer, live text, redefines jsonb)
+         CROSS JOIN LATERAL jsonb_to_record(s.redefines) AS d (
+               split boolean, through uuid, run uuid[], definition jsonb, revision uuid)
           JOIN outbox.intents i ON i.id = ANY (ARRAY[s.intent_id])
-         WHERE (s.split OR num_nonnulls(s.through, s.definition, s.revision) > 0)
-           AND (s.intent_id, s.lease_number) IN (SELECT * FROM unnest(matched, leases))
+         WHERE (s.intent_id, s.lease_number) IN (SELECT * FROM unnest(matched, leases))
          ORDER BY i.schedule_id
     LOOP
         IF one.split THEN
@@ -149,8 +149,7 @@ BEGIN
                intent_id uuid, event_type text, consumer text, lease_number bigint,
                attempt integer, action text, next_event text, next_consumer text, terminal boolean,
                live text, waits boolean, unknown boolean, strike boolean, patient boolean, delay_seconds float8,
-               error_code text, error_message text, zed_token text, split boolean, through uuid,
-               run uuid[])
+               error_code text, error_message text, zed_token text, redefines jsonb)
           -- What matched is locked, and matches still.
           JOIN outbox.queue q ON q.intent_id = ANY (ARRAY[s.intent_id]) AND q.lease_number = s.lease_number
            AND q.event_type = s.event_type
@@ -166,7 +165,7 @@ BEGIN
         INSERT INTO outbox.events (intent_id, schedule_id, type, at, consumer, attempt, lease_number,
                                    error_code, error_message, zed_token, superseded_by)
         SELECT i.intent_id, i.schedule_id, i.next_event, moment, i.consumer, i.attempt, i.lease_number,
-               i.error_code, i.error_message, i.zed_token, nullif(i.through, i.intent_id)
+               i.error_code, i.error_message, i.zed_token, nullif((i.redefines->>'through')::uuid, i.intent_id)
           FROM item i WHERE i.action = 'advance' ORDER BY i.position
         RETURNING id, intent_id
     ), published AS (
@@ -205,12 +204,12 @@ BEGIN
                                WHEN i.patient THEN q.patience + i.delay_seconds
                                ELSE q.patience END,
                unknown_until = i.unknown_until,
-               alone = q.alone OR i.split IS TRUE,
-               looking = i.action = 'hold' OR (q.looking AND i.action <> 'advance' AND i.split IS NOT TRUE),
+               alone = q.alone OR (i.redefines->>'split')::boolean IS TRUE,
+               looking = i.action = 'hold' OR (q.looking AND i.action <> 'advance' AND i.redefines IS NULL),
                cause_code = CASE WHEN i.action IN ('advance', 'hold') THEN i.error_code
-                                 WHEN i.split THEN NULL ELSE q.cause_code END,
+                                 WHEN i.redefines IS NOT NULL THEN NULL ELSE q.cause_code END,
                cause_message = CASE WHEN i.action IN ('advance', 'hold') THEN i.error_message
-                                    WHEN i.split THEN NULL ELSE q.cause_message END,
+                                    WHEN i.redefines IS NOT NULL THEN NULL ELSE q.cause_message END,
                error_code = CASE i.action WHEN 'advance' THEN NULL ELSE i.error_code END,
                error_message = CASE i.action WHEN 'advance' THEN NULL ELSE i.error_message END,
                failing_since = CASE i.action WHEN 'advance' THEN NULL
@@ -219,7 +218,7 @@ BEGIN
         RETURNING q.intent_id, i.handed
     ), ended AS (
         DELETE FROM outbox.queue q USING item i WHERE q.intent_id = ANY (ARRAY[i.intent_id]) AND i.terminal
-        RETURNING q.schedule_id, q.intent_id, i.live, i.unknown_until, i.run,
+        RETURNING q.schedule_id, q.intent_id, i.live, i.unknown_until, i.redefines,
                   q.event_type = 'schedule.repair.requested' AS repairs,
                   CASE WHEN i.unknown_until > moment THEN i.unknown_until END AS hold_until
     ), checks AS MATERIALIZED (
@@ -274,7 +273,7 @@ BEGIN
                            updating OR f.event_type <> 'schedule.update.requested' AS known
                       FROM outbox.queue f
                      WHERE f.place = 'behind' AND f.schedule_id = e.schedule_id
-                       AND f.intent_id <> ALL (coalesce(e.run, '{}'))  -- which end with it
+                       AND NOT coalesce(e.redefines->'run' ? f.intent_id::text, false)  -- they end with it
                      ORDER BY f.position LIMIT 1) AS f) AS g
     ), promoted AS (
         UPDATE outbox.queue q
@@ -302,11 +301,11 @@ BEGIN
     SELECT bool_or(s.terminal OR s.action = 'park'), array_agg(s.intent_id) FILTER (
                WHERE s.live = 'reclaim' AND (s.intent_id, s.lease_number) IN (SELECT * FROM unnest(matched, leases))),
            array_agg(DISTINCT s.intent_id) FILTER (WHERE s.action = 'park' OR s.next_event LIKE '%\_failed'),
-           bool_or(s.split OR num_nonnulls(s.through, s.definition, s.revision) > 0)
+           bool_or(s.redefines IS NOT NULL)
       INTO notifies, reclaims, failing, redefines
       FROM jsonb_to_recordset(settlements) AS s (
            intent_id uuid, lease_number bigint, terminal boolean, action text, live text, next_event text,
-           split boolean, through uuid, definition jsonb, revision uuid);
+           redefines jsonb);
     IF reclaims IS NOT NULL THEN
         PERFORM outbox.enter_reclaimed(reclaims, moment);
     END IF;

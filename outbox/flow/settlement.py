@@ -63,6 +63,25 @@ class StoreHealth(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Redefinition:
+    """What is live is defined anew, or an update's run goes on in another way.
+
+    Attributes:
+        split: each intent of the run is tried by itself from now on.
+        through: of an update that is done, the last intent of its run that has taken effect.
+        run: those of its run that end with it, or are split with it.
+        definition: what is live was defined so, where the ledger doesn't know.
+        revision: the intent that changed what is reclaimed last.
+    """
+
+    split: bool = False
+    through: UUID | None = None
+    run: Sequence[UUID] = ()
+    definition: Mapping[str, Any] | None = None
+    revision: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """One row for the store's settle: names event and lease, so that a stale one matches nothing.
 
@@ -72,11 +91,7 @@ class Settlement:
         strike: the attempt counts towards parking.
         patient: the store answered; the wait until the next attempt counts as patience spent on it.
         delay_seconds: for a retry, how long the step waits.
-        split: for a retry, each intent of the update's run is tried by itself from now on.
-        through: of an update that is done, the last intent of its run that has taken effect.
-        run: those of its run that end with it, or are split with it.
-        definition: what is live was defined so, where the ledger doesn't know.
-        revision: the intent that changed what is reclaimed last.
+        redefines: what becomes of the lane's definition, and of an update's run; None, mostly: nothing.
     """
 
     intent_id: UUID
@@ -95,11 +110,7 @@ class Settlement:
     strike: bool = False
     patient: bool = False
     delay_seconds: float = 0.0
-    split: bool = False
-    through: UUID | None = None
-    run: Sequence[UUID] = ()
-    definition: Mapping[str, Any] | None = None
-    revision: UUID | None = None
+    redefines: Redefinition | None = None
     error_code: ErrorCode | None = None
     error_message: str | None = None
     zed_token: str | None = None
@@ -173,16 +184,20 @@ def _advance(
         next_consumer=following.consumer if following else None,
         terminal=terminal is not None,
         live=(done.live or terminal.live) if terminal else Live.KEEP,
-        through=run[-1] if run else None,
-        run=run[1:],
-        definition=done.definition,
-        revision=done.revision,
+        redefines=_redefinition(run, done),
         waits=following is not None and following.undoes,
         error_code=cause.code if cause else None,
         error_message=cause.message if cause else None,
         zed_token=done.zed_token,
         store=StoreHealth.UP,
     )
+
+
+def _redefinition(run: Sequence[UUID], done: Done) -> Redefinition | None:
+    if not run and done.definition is None and done.revision is None:
+        return None
+    last = run[-1] if run else None
+    return Redefinition(through=last, run=run[1:], definition=done.definition, revision=done.revision)
 
 
 def _done(dispatch: Dispatch, outcome: Done) -> Settlement:
@@ -221,8 +236,7 @@ def _split(dispatch: Dispatch, outcome: Refused | Conflict) -> Settlement:
     return Settlement(
         **_names(dispatch),
         action=Action.RETRY,
-        split=True,
-        run=dispatch.run[1:],
+        redefines=Redefinition(split=True, run=dispatch.run[1:]),
         error_code=outcome.code,
         error_message=outcome.message,
         store=StoreHealth.UP,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from outbox.flow.settlement import Action, Settlement, StoreHealth
+from outbox.flow.settlement import Action, Redefinition, Settlement, StoreHealth
 from outbox.flow.table import Consumer, EventType, Kind, Live
 from outbox.store.work import Settled
 from tests.simulation.ledger.claiming import Claiming
@@ -22,6 +22,7 @@ from tests.simulation.ledger.tables import (
 )
 
 _LONGEST_PROBE_REST = 15.0
+_NOTHING_NEW = Redefinition()
 
 
 class Settling(Claiming):
@@ -90,6 +91,7 @@ class Settling(Claiming):
 
     def _log(self, row: Row, one: Settlement, moment: float) -> None:
         assert one.next_event is not None
+        new = one.redefines or _NOTHING_NEW
         self.events.append(
             Event(
                 row.intent_id,
@@ -99,7 +101,7 @@ class Settling(Claiming):
                 row.lease_number,
                 one.error_code,
                 one.error_message,
-                superseded_by=None if one.through == row.intent_id else one.through,
+                superseded_by=None if new.through == row.intent_id else new.through,
             )
         )
 
@@ -123,8 +125,8 @@ class Settling(Claiming):
         row.failing_since = moment if row.failing_since is None else row.failing_since
         match one.action:
             case Action.RETRY:
-                if one.split:
-                    self._split(row, one)
+                if one.redefines is not None:
+                    self._split(row, one.redefines)
                 row.state = "waiting"
                 row.due_at = latest(moment + one.delay_seconds, row.unknown_until if one.waits else None)
             case Action.HOLD:
@@ -160,19 +162,20 @@ class Settling(Claiming):
         lane = self.lanes.get(row.schedule_id)
         live = lane.live_intent if lane else None
         definition, revision = (lane.definition, lane.revision) if lane else (None, None)
+        new = one.redefines or _NOTHING_NEW
         match one.live:
             case Live.SET:
-                live, definition, revision = row.intent_id, one.definition, one.revision
+                live, definition, revision = row.intent_id, new.definition, new.revision
             case Live.CLEAR:
                 live, definition, revision = None, None, None
             case Live.RECLAIM:
                 live = self._enter_reclaimed(self.intents[row.intent_id], moment) or live
-                definition, revision = one.definition, one.revision
+                definition, revision = new.definition, new.revision
             case Live.REVISE:
-                definition, revision = self._revise(row, one, moment), one.through
+                definition, revision = self._revise(row, one.lease_number, new, moment), new.through
             case Live.KEEP:
-                definition = one.definition if definition is None else definition
-        if one.live is not Live.KEEP or hold_until is not None or (lane and one.definition is not None):
+                definition = new.definition if definition is None else definition
+        if one.live is not Live.KEEP or hold_until is not None or (lane and new.definition is not None):
             before = lane.hold_until if lane else None
             latest_hold = latest_or_none(before, hold_until)
             changed_at = (
@@ -182,13 +185,13 @@ class Settling(Claiming):
             )
             self.lanes[row.schedule_id] = Lane(live, latest_hold, changed_at, definition, revision)
 
-    def _split(self, row: Row, one: Settlement) -> None:
+    def _split(self, row: Row, one: Redefinition) -> None:
         for other in [row, *(self.queue[covered] for covered in one.run)]:
             other.alone = True
         row.looking = False
         row.cause_code = row.cause_message = None
 
-    def _revise(self, row: Row, one: Settlement, moment: float) -> Mapping[str, Any]:
+    def _revise(self, row: Row, lease: int, one: Redefinition, moment: float) -> Mapping[str, Any]:
         """End the updates that were applied with this one; what the definition is by all of them."""
         definition = one.definition or self.definition(row.schedule_id) or {}
         definition = revised(definition, self.intents[row.intent_id].request)
@@ -201,7 +204,7 @@ class Settling(Claiming):
                     other.schedule_id,
                     EventType.UPDATED,
                     moment,
-                    one.lease_number,
+                    lease,
                     superseded_by=None if one.through == other.intent_id else one.through,
                 )
             )
