@@ -2,7 +2,8 @@
 
 Keeps rule 2 there: the schedule tells the revision, so that an update is recognized in the store, not
 remembered. The server's token narrows the window between read and write and is no fence: with a stale one it
-answers OK and does nothing, so that each OK is followed by a look.
+answers OK and does nothing, and of two writes that come at once it takes the last, whatever their tokens. So
+each OK is followed by a look.
 """
 
 from collections.abc import Mapping

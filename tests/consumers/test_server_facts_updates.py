@@ -57,6 +57,8 @@ async def test_a_stale_token_answers_ok_and_changes_nothing(raw: Updated) -> Non
     await raw.create("create")
     token = (await raw.read()).conflict_token
     await raw.update("one", token=token, request_id="1")
+    # Only then is the token stale: of two writes that come at once, the last one wins.
+    assert await raw.note() == "one"
     await raw.update("two", token=token, request_id="2")
     assert await raw.note() == "one"
 
@@ -64,6 +66,7 @@ async def test_a_stale_token_answers_ok_and_changes_nothing(raw: Updated) -> Non
 async def test_a_request_id_is_remembered_and_its_next_body_is_not_looked_at(raw: Updated) -> None:
     await raw.create("create")
     await raw.update("one", token=(await raw.read()).conflict_token, request_id="1")
+    assert await raw.note() == "one"
     await raw.update("two", token=(await raw.read()).conflict_token, request_id="1")
     assert await raw.note() == "one"
 

@@ -144,6 +144,7 @@ async def test_one_who_writes_at_the_same_moment_is_not_overwritten(
     task = asyncio.create_task(temporal_effects.apply(step))
     await gate.reached.wait()
     await live.write_by_hand("mine")
+    assert (await live.now()).state.notes == "mine"  # worked off: of two that come at once, the last one wins
     gate.open()
     outcome = await task
     # The server said OK, and wrote nothing.
