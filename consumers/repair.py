@@ -82,13 +82,13 @@ class RepairEffects:
         registered = await self._authz.apply(replace(create, event_type=EventType.CREATE_REQUESTED))
         if not isinstance(registered, Done):
             return registered
-        if not stands:
+        if found is None or not stands:
             return await self._temporal.apply(create)
         return await self._bring_back(dispatch, found) or registered
 
-    async def _bring_back(self, dispatch: Dispatch, found: Found | None) -> Outcome | None:
+    async def _bring_back(self, dispatch: Dispatch, found: Found) -> Outcome | None:
         """Write the definition over a late update of another one; None if the right one stands."""
-        if found is None or tells(found, dispatch.revision):
+        if tells(found, dispatch.revision):
             return None
         return await self._temporal.restore(dispatch)
 

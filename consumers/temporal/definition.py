@@ -98,10 +98,7 @@ def keep_what_hands_changed(schedule: Schedule, present: Schedule, changes: froz
 
 def _blank(definition: Mapping[str, Any], schedule_id: str) -> Schedule:
     schedule = Schedule(policies=SchedulePolicies(overlap_policy=_OVERLAP["skip"]))
-    workflow = schedule.action.start_workflow
-    workflow.workflow_id = f"{schedule_id}-run"
-    workflow.workflow_type.name = definition["workflow_name"]
-    workflow.task_queue.name = definition["task_queue"]
+    schedule.action.start_workflow.workflow_id = f"{schedule_id}-run"
     if definition.get("cron_expression") is None:
         schedule.spec.interval.append(IntervalSpec(interval=_duration(definition["interval_seconds"])))
     return schedule

@@ -115,7 +115,7 @@ async def pause(
     as_json: Json = False,
 ) -> None:
     """Enqueue that a live schedule starts nothing until it is resumed."""
-    changes = {"paused": True} | ({} if note is None else {"note": note})
+    changes = _switched(note, paused=True)
     asked = envelope(user, service_account, account, idempotency_key)
     await _change(agent, name, changes | asked, wait=timeout_seconds if wait else None, as_json=as_json)
 
@@ -135,9 +135,13 @@ async def resume(
     as_json: Json = False,
 ) -> None:
     """Enqueue that a paused schedule starts its runs again."""
-    changes = {"paused": False} | ({} if note is None else {"note": note})
+    changes = _switched(note, paused=False)
     asked = envelope(user, service_account, account, idempotency_key)
     await _change(agent, name, changes | asked, wait=timeout_seconds if wait else None, as_json=as_json)
+
+
+def _switched(note: str | None, *, paused: bool) -> dict[str, Any]:
+    return {"paused": paused} | ({} if note is None else {"note": note})
 
 
 async def _change(

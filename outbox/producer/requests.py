@@ -215,12 +215,6 @@ class UpdateSchedule(_Request):
         return frozenset(name for name in self.to_json() if name not in _Request.model_fields)
 
 
-CLEARABLE: Final = frozenset(
-    name for name, field in CreateSchedule.model_fields.items() if field.default is None
-) - {"cron_expression", "interval_seconds"}
-"""What an update may clear."""
-
-
 class DeleteSchedule(_Request):
     """Asks for a schedule, and its relationships in SpiceDB, to be removed."""
 
