@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from outbox import sync
     from outbox.errors import ErrorCode, IdempotencyConflict, InvalidRequest, OutboxError
     from outbox.flow.table import EventType, Status
+    from outbox.producer.changes import UNSET
     from outbox.producer.enqueue import enqueue_create, enqueue_delete, enqueue_many, enqueue_update
     from outbox.producer.intents import Intent, IntentError, IntentResult
     from outbox.producer.requests import (
-        UNSET,
         CreateSchedule,
         DeleteSchedule,
         Entry,
@@ -54,10 +54,10 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any name for one 
     _MODULES = {
         "outbox.errors": ("ErrorCode", "IdempotencyConflict", "InvalidRequest", "OutboxError"),
         "outbox.flow.table": ("EventType", "Status"),
+        "outbox.producer.changes": ("UNSET",),
         "outbox.producer.enqueue": ("enqueue_create", "enqueue_delete", "enqueue_many", "enqueue_update"),
         "outbox.producer.intents": ("Intent", "IntentError", "IntentResult"),
         "outbox.producer.requests": (
-            "UNSET",
             "CreateSchedule",
             "DeleteSchedule",
             "Entry",

@@ -6,11 +6,10 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 MAX_SECONDS = 315_360_000
 """Ten years. Longer intervals and time-outs are slips of the unit."""
@@ -67,43 +66,53 @@ REASONS: Final = {
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(3000, 1, 1, tzinfo=UTC)
-INSTANT_FORMAT = re.compile(
+_INSTANT_FORMAT = re.compile(
     r"[12][0-9]{3}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
     r"(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
 )
 
 
+def _read_instant(value: object) -> object:
+    """Read a time from text, as JSON has it."""
+    if isinstance(value, str) and _INSTANT_FORMAT.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:  # no such day
+            pass
+    elif isinstance(value, datetime):
+        return value
+    raise wrong(_INSTANT)
+
+
 def _instant(value: datetime) -> datetime:
     if value.utcoffset() is None or not _EARLIEST <= value < _LATEST:
-        raise ValueError(_INSTANT)
+        raise wrong(_INSTANT)
     return value.astimezone(UTC)
 
 
-def _json_object(value: object, field: str) -> object:
-    return _json(value, field, 0) if isinstance(value, dict) else value
+def _json_object(value: object) -> object:
+    return _json(value, (), 0) if isinstance(value, dict) else value
 
 
 def _args(value: object) -> object:
     if not isinstance(value, list):
         return value
     if not 1 <= len(value) <= MAX_ARGS or (len(value) == 1 and isinstance(value[0], dict)):
-        raise ValueError(REASONS["workflow_args"])
+        raise wrong(REASONS["workflow_args"])
     # The list itself is no level of an argument.
-    return [_json(item, f"workflow_args.{place}", 0) for place, item in enumerate(value)]
+    return [_json(item, ((), place), 0) for place, item in enumerate(value)]
 
 
 def _memo(value: object) -> object:
     if isinstance(value, dict) and any(isinstance(key, str) and key.startswith("outbox_") for key in value):
-        raise ValueError(REASONS["memo"])
-    return _json_object(value, "memo")
+        raise wrong(REASONS["memo"])
+    return _json_object(value)
 
 
 def _search_attributes(value: object) -> object:
-    if not isinstance(value, dict):
-        return value
-    if not all(_is_attribute(one) for one in value.values()):
-        raise ValueError(REASONS["search_attributes"])
-    return _json_object(value, "search_attributes")
+    if isinstance(value, dict) and not all(_is_attribute(one) for one in value.values()):
+        raise wrong(REASONS["search_attributes"])
+    return _json_object(value)
 
 
 def _is_attribute(value: object) -> bool:
@@ -132,14 +141,17 @@ def _retry_policy(value: object) -> object:
     if isinstance(value, dict) and not all(
         name in _RETRY and _RETRY[name](one) for name, one in value.items()
     ):
-        raise ValueError(REASONS["retry_policy"])
+        raise wrong(REASONS["retry_policy"])
     return dict(value) if isinstance(value, dict) else value
 
 
-def _json(value: object, path: str, depth: int) -> object:
-    """Copy what is JSON, so that nobody can change it afterwards; name the path of what is not."""
+def _json(value: object, path: tuple[Any, ...], depth: int) -> object:
+    """Copy what is JSON, so that nobody can change it afterwards; name the path of what is not.
+
+    A path is the path of what it is in, and its place there: joined only where something is wrong.
+    """
     if depth >= MAX_DEPTH:
-        raise at(path, f"is nested {MAX_DEPTH} deep; less is allowed")
+        raise at(_places(path), f"is nested {MAX_DEPTH} deep; less is allowed")
     match value:
         case None | bool():
             return value
@@ -147,49 +159,102 @@ def _json(value: object, path: str, depth: int) -> object:
             return _json_text(value, path)
         case int() | float():
             if not -MAX_NUMBER <= value <= MAX_NUMBER:
-                raise at(path, "must be a number within 1e308")
+                raise at(_places(path), "must be a number within 1e308")
             return value
         case dict():
-            return {
-                _json_key(key, path): _json(item, f"{path}.{key}", depth + 1) for key, item in value.items()
-            }
+            return {_json_key(key, path): _json(item, (path, key), depth + 1) for key, item in value.items()}
         case list():
-            return [_json(item, f"{path}.{place}", depth + 1) for place, item in enumerate(value)]
+            return [_json(item, (path, place), depth + 1) for place, item in enumerate(value)]
         case _:
-            raise at(path, f"must be JSON, not {type(value).__name__}")
+            raise at(_places(path), f"must be JSON, not {type(value).__name__}")
 
 
-def _json_key(key: object, path: str) -> str:
+def _json_key(key: object, path: tuple[Any, ...]) -> str:
     if not isinstance(key, str):
-        raise at(path, f"has a key that is no string: {key!r:.100}")
+        raise at(_places(path), f"has a key that is no string: {key!r:.100}")
     return _json_text(key, path)
 
 
-def _json_text(text: str, path: str) -> str:
+def _json_text(text: str, path: tuple[Any, ...]) -> str:
     if "\0" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
-        raise at(path, "has a character that Postgres can't store (NUL, or half of a surrogate pair)")
+        raise at(
+            _places(path), "has a character that Postgres can't store (NUL, or half of a surrogate pair)"
+        )
     return text
 
 
-def at(path: str, reason: str) -> PydanticCustomError:
-    """Say what is wrong, and where."""
-    # A key may be as long as the request, and no text at all.
-    safe = path[:200].encode("utf-8", "backslashreplace").decode()
-    return PydanticCustomError("at", "{reason}", {"path": safe, "reason": reason})
+def _places(path: tuple[Any, ...]) -> tuple[int | str, ...]:
+    places: list[int | str] = []
+    while path:
+        path, place = path
+        # A key may be as long as the request, and no text at all.
+        safe = place if isinstance(place, int) else place[:200].encode("utf-8", "backslashreplace").decode()
+        places.append(safe)
+    return tuple(reversed(places))
 
 
-Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+def wrong(reason: str) -> PydanticCustomError:
+    """Say what a value must be, as a web framework shows it."""
+    return PydanticCustomError("invalid", "{reason}", {"reason": reason})
+
+
+def at(places: tuple[int | str, ...], reason: str) -> ValidationError:
+    """Say what is wrong, and where in the value that is being judged."""
+    return ValidationError.from_exception_data(
+        "request", [InitErrorDetails(type=wrong(reason), loc=places, input=None)]
+    )
+
+
+Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
-Instant = Annotated[datetime, AfterValidator(_instant)]
-Params = Annotated[dict[str, Any], BeforeValidator(partial(_json_object, field="workflow_params"))]
-Args = Annotated[list[Any], BeforeValidator(_args)]
-Memo = Annotated[dict[str, Any], BeforeValidator(_memo)]
-SearchAttributes = Annotated[dict[str, Any], BeforeValidator(_search_attributes)]
-RetryPolicy = Annotated[dict[str, Any], BeforeValidator(_retry_policy)]
+Instant = Annotated[datetime, BeforeValidator(_read_instant), AfterValidator(_instant)]
+Params = Annotated[dict[str, Any], BeforeValidator(_json_object)]
+Args = Annotated[
+    list[Any],
+    BeforeValidator(_args),
+    WithJsonSchema({"type": "array", "items": {}, "minItems": 1, "maxItems": MAX_ARGS}),
+]
+Memo = Annotated[
+    dict[str, Any],
+    BeforeValidator(_memo),
+    WithJsonSchema({"type": "object", "propertyNames": {"not": {"pattern": "^outbox_"}}}),
+]
+_ATTRIBUTE: Final = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "number"},
+        {"type": "boolean"},
+        {"type": "array", "items": {"type": "string"}},
+    ]
+}
+SearchAttributes = Annotated[
+    dict[str, Any],
+    BeforeValidator(_search_attributes),
+    WithJsonSchema({"type": "object", "additionalProperties": _ATTRIBUTE}),
+]
+_WHOLE: Final = {"type": "integer", "minimum": 1, "maximum": MAX_SECONDS}
+RetryPolicy = Annotated[
+    dict[str, Any],
+    BeforeValidator(_retry_policy),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                "initial_interval_seconds": _WHOLE,
+                "maximum_interval_seconds": _WHOLE,
+                "maximum_attempts": _WHOLE,
+                "backoff_coefficient": {"type": "number", "minimum": 1, "maximum": MAX_BACKOFF},
+            },
+            "additionalProperties": False,
+        }
+    ),
+]
 CatchupSeconds = Annotated[int, Field(ge=MIN_CATCHUP_SECONDS, le=MAX_SECONDS)]
-SpiceId = Annotated[str, Field(max_length=1024, pattern=r"^[a-zA-Z0-9/_|=+-]+$")]
-AgentId = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*$")]
-ScheduleName = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
+SpiceId = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[a-zA-Z0-9/_|=+-]+$")]
+AgentId = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*$")
+]
+ScheduleName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 
 OverlapPolicy = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from enum import Enum
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema
 
 from outbox.errors import InvalidRequest
+from outbox.producer.changes import UNSET, Change
 from outbox.producer.fields import (
-    INSTANT_FORMAT,
     REASONS,
     AgentId,
     Args,
@@ -26,18 +26,39 @@ from outbox.producer.fields import (
     SpiceId,
     at,
     text,
+    wrong,
 )
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
     prefix: ClassVar[str] = ""
+    rules: ClassVar[str] = ""
+    """What must be true of several fields at once, for who reads the JSON schema."""
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
             raise _invalid(error, self.prefix) from None
+
+    # Within another validation, such as a web framework's of a body, pydantic goes past it as past its own:
+    # each error keeps its place there.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> dict[str, Any]:
+        """Say in words, too, what each field must be."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        (about, *_) = (cls.__doc__ or "").split("\n\n")
+        schema["description"] = " ".join([*about.split(), cls.rules]).strip()
+        for name, field in schema["properties"].items():
+            field["description"] = REASONS[cls.prefix + name]
+            if cls.model_fields[name].default is UNSET:
+                del field["default"]
+        return schema
 
     def to_json(self) -> dict[str, Any]:
         """What is sent of it: JSON, without what is left at its default."""
@@ -50,13 +71,15 @@ class _Model(BaseModel):
 
 def _invalid(error: ValidationError, prefix: str) -> InvalidRequest:
     first = error.errors(include_url=False)[0]
-    context = first.get("ctx", {})
-    if first["type"] == "at":
-        return InvalidRequest(context["path"], context["reason"])
-    field = prefix + str(first["loc"][0])[:100]
-    if first["type"] == "extra_forbidden":
-        return InvalidRequest(field, "is not a known field")
-    return InvalidRequest(field, REASONS[field])
+    path = [str(place)[:100] for place in first["loc"]]
+    field = prefix + path[0] if path else prefix.rstrip(".") or "request"
+    match first["type"]:
+        case "invalid":
+            return InvalidRequest(".".join([field, *path[1:]])[:200], first["msg"])
+        case "extra_forbidden":
+            return InvalidRequest(field, "is not a known field")
+        case _:
+            return InvalidRequest(field, REASONS[field])
 
 
 class Principal(_Model):
@@ -67,6 +90,7 @@ class Principal(_Model):
     """
 
     prefix = "principal."
+    rules = "It has user_id or service_account_id, not both."
     user_id: SpiceId | None = None
     service_account_id: SpiceId | None = None
     account_id: SpiceId | None = None
@@ -74,7 +98,7 @@ class Principal(_Model):
     @model_validator(mode="after")
     def _one_owner(self) -> Self:
         if self.user_id is not None and self.service_account_id is not None:
-            raise at("principal", "has user_id or service_account_id, not both")
+            raise wrong("has user_id or service_account_id, not both")
         return self
 
 
@@ -93,9 +117,9 @@ def _consistent(request: "CreateSchedule | UpdateSchedule") -> None:
     """Refuse fields that contradict each other."""
     start, end = request.start_at, request.end_at
     if isinstance(start, datetime) and isinstance(end, datetime) and end <= start:
-        raise at("end_at", "must be after start_at")
+        raise at(("end_at",), "must be after start_at")
     if _is_given(request.workflow_params) and _is_given(request.workflow_args):
-        raise at("workflow_args", "must not be given beside workflow_params")
+        raise at(("workflow_args",), "must not be given beside workflow_params")
 
 
 class CreateSchedule(_Request):
@@ -108,8 +132,8 @@ class CreateSchedule(_Request):
         workflow_params: the workflow's single argument, a JSON object; None: no argument.
         workflow_args: of a workflow that takes another argument, or several; all of them, JSON values.
         cron_expression: or ``interval_seconds``; exactly one of the two.
-        start_at: no run before; kept in UTC.
-        end_at: no run after; kept in UTC.
+        start_at: no run before; a text or a datetime, with its offset; kept in UTC.
+        end_at: no run after; likewise.
         paused: it stands, and starts nothing.
         timezone: an IANA name, for ``cron_expression``.
         overlap_policy: what happens when a run is due while the one before still runs; Temporal's names.
@@ -124,6 +148,10 @@ class CreateSchedule(_Request):
     """
 
     kind = "create"
+    rules = (
+        "Exactly one of cron_expression and interval_seconds must be given, at most one of workflow_params"
+        " and workflow_args; end_at must be after start_at."
+    )
     workflow_name: Name
     task_queue: Name
     workflow_params: Params | None = None
@@ -147,22 +175,9 @@ class CreateSchedule(_Request):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.cron_expression is None) == (self.interval_seconds is None):
-            raise at("cron_expression", "must be given, or interval_seconds, and not both")
+            raise at(("cron_expression",), "must be given, or interval_seconds, and not both")
         _consistent(self)
         return self
-
-
-class Unset(Enum):
-    """The type of ``UNSET``."""
-
-    UNSET = "unset"
-
-    def __repr__(self) -> str:
-        return "outbox.UNSET"
-
-
-UNSET: Final = Unset.UNSET
-"""Of a field of ``UpdateSchedule``: it stays as it is. What is left out is so, too."""
 
 
 def _is_given(value: object) -> bool:
@@ -180,39 +195,48 @@ class UpdateSchedule(_Request):
     """
 
     kind = "update"
-    workflow_name: Name | Unset = UNSET
-    task_queue: Name | Unset = UNSET
-    workflow_params: Params | Unset | None = UNSET
-    workflow_args: Args | Unset | None = UNSET
-    cron_expression: Annotated[str, text(1000)] | Unset = UNSET
-    interval_seconds: Seconds | Unset = UNSET
-    execution_timeout_seconds: Seconds | Unset | None = UNSET
-    start_at: Instant | Unset | None = UNSET
-    end_at: Instant | Unset | None = UNSET
-    paused: bool | Unset = UNSET
-    timezone: Annotated[str, text(255)] | Unset | None = UNSET
-    overlap_policy: OverlapPolicy | Unset = UNSET
-    jitter_seconds: Seconds | Unset | None = UNSET
-    catchup_window_seconds: CatchupSeconds | Unset | None = UNSET
-    pause_on_failure: bool | Unset = UNSET
-    note: Annotated[str, text(1000)] | Unset | None = UNSET
-    retry_policy: RetryPolicy | Unset | None = UNSET
-    memo: Memo | Unset | None = UNSET
-    search_attributes: SearchAttributes | Unset | None = UNSET
+    rules = (
+        "A field must be named beside agent_id and name; at most one of cron_expression and interval_seconds,"
+        " and of workflow_params and workflow_args; end_at must be after start_at."
+    )
+    workflow_name: Change[Name] = UNSET
+    task_queue: Change[Name] = UNSET
+    workflow_params: Change[Params | None] = UNSET
+    workflow_args: Change[Args | None] = UNSET
+    cron_expression: Change[Annotated[str, text(1000)]] = UNSET
+    interval_seconds: Change[Seconds] = UNSET
+    execution_timeout_seconds: Change[Seconds | None] = UNSET
+    start_at: Change[Instant | None] = UNSET
+    end_at: Change[Instant | None] = UNSET
+    paused: Change[bool] = UNSET
+    timezone: Change[Annotated[str, text(255)] | None] = UNSET
+    overlap_policy: Change[OverlapPolicy] = UNSET
+    jitter_seconds: Change[Seconds | None] = UNSET
+    catchup_window_seconds: Change[CatchupSeconds | None] = UNSET
+    pause_on_failure: Change[bool] = UNSET
+    note: Change[Annotated[str, text(1000)] | None] = UNSET
+    retry_policy: Change[RetryPolicy | None] = UNSET
+    memo: Change[Memo | None] = UNSET
+    search_attributes: Change[SearchAttributes | None] = UNSET
+
+    def __init__(self, /, **fields: Any) -> None:
+        super().__init__(**{name: value for name, value in fields.items() if value is not UNSET})
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if _is_given(self.cron_expression) and _is_given(self.interval_seconds):
-            raise at("cron_expression", "must be given, or interval_seconds, and not both")
+            raise at(("cron_expression",), "must be given, or interval_seconds, and not both")
         _consistent(self)
         if not self.changes:
-            raise at("request", "must change something: name a field")
+            raise wrong("must change something: name a field")
         return self
 
     @property
     def changes(self) -> frozenset[str]:
         """The names of the fields that it changes."""
-        return frozenset(name for name in self.to_json() if name not in _Request.model_fields)
+        return frozenset(self.model_fields_set.difference(_Request.model_fields))
 
 
 class DeleteSchedule(_Request):
@@ -275,18 +299,9 @@ def parse(json_object: object) -> Entry:
 
 
 def _read(model: type[BaseModel], fields: dict[str, Any], kept: Collection[str] = ()) -> dict[str, Any]:
-    """Read times from text, and leave out what is null, save fields whose null says something."""
+    """Leave out what is null, save fields whose null says something."""
     return {
-        name: _read_instant(value) if name in {"start_at", "end_at"} else value
+        name: value
         for name, value in fields.items()
         if value is not None or name in kept or name not in model.model_fields
     }
-
-
-def _read_instant(value: object) -> object:
-    if isinstance(value, str) and INSTANT_FORMAT.fullmatch(value):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:  # no such day; the model refuses the text
-            return value
-    return value

@@ -7,9 +7,16 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter, ValidationError
 
-from outbox import InvalidRequest, parse
+from outbox import CreateSchedule, DeleteSchedule, InvalidRequest, UpdateSchedule, parse
+from outbox.producer.requests import Request
 
+SCHEMAS = {
+    model: Draft202012Validator(model.model_json_schema())
+    for model in (CreateSchedule, UpdateSchedule, DeleteSchedule)
+}
 PLAIN = st.characters(codec="utf-8", exclude_characters="\0")
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([1e308, 10**309])
 JSON = st.recursive(
@@ -197,6 +204,29 @@ def test_they_agree_on_every_date(connection: psycopg.Connection, instant: str) 
     request = {"agent_id": "a", "name": "n", "workflow_name": "w", "task_queue": "q", "interval_seconds": 1}
     dated = request | {"start_at": instant}
     assert judged_by_python(dated) == judged_by_sql(connection, dated)
+
+
+def judged_in_a_body(model: type[Request], body: object) -> str | None:
+    """The field that is wrong, by the first error's place, as a web framework tells it."""
+    try:
+        TypeAdapter(model).validate_python(body)
+    except ValidationError as error:
+        return ".".join(str(place)[:100] for place in error.errors()[0]["loc"])[:200] or "request"
+    return None
+
+
+@settings(max_examples=150, deadline=None)
+@given(model=st.sampled_from([CreateSchedule, UpdateSchedule, DeleteSchedule]), request=requests())
+def test_a_body_is_judged_alike_and_by_its_schema(model: type[Request], request: dict[str, Any]) -> None:
+    body = {name: value for name, value in request.items() if name not in AROUND}
+    try:
+        model(**body)
+        wrong = None
+    except InvalidRequest as error:
+        wrong = error.field
+    assert judged_in_a_body(model, body) == wrong
+    if wrong is None:
+        SCHEMAS[model].validate(body)
 
 
 @pytest.mark.parametrize("levels", [62, 63, 64, 200])

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 import outbox
-from outbox import CreateSchedule, DeleteSchedule, InvalidRequest, Principal, parse
+from outbox import UNSET, CreateSchedule, DeleteSchedule, InvalidRequest, Principal, UpdateSchedule, parse
 from outbox.producer.fields import REASONS
 
 MINIMAL: dict[str, Any] = {
@@ -42,6 +42,7 @@ def create(**changes: Any) -> CreateSchedule:
         ("timezone", "Mars/Olympus"),
         ("overlap_policy", "allow_all"),
         ("start_at", datetime(2026, 3, 1, 9, 0, 0, 5, tzinfo=UTC)),
+        ("end_at", datetime(2026, 3, 1, 9, tzinfo=timezone(timedelta(hours=5)))),
     ],
 )
 def test_takes(field: str, value: object) -> None:
@@ -73,7 +74,10 @@ def test_takes(field: str, value: object) -> None:
                 datetime(1969, 12, 31, tzinfo=UTC),
                 datetime(3000, 1, 1, tzinfo=UTC),
                 datetime.max.replace(tzinfo=timezone(timedelta(hours=-14))),
-                "2026-03-01T09:00:00Z",
+                "2026-03-01T09:00:00",
+                "2026-03-01",
+                "2026-02-29T09:00:00Z",
+                "1700000000",
                 1_700_000_000,
             )
         ],
@@ -83,6 +87,14 @@ def test_refuses_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as caught:
         create(**{field: value})
     assert (caught.value.field, caught.value.reason) == (field, REASONS[field])
+
+
+@pytest.mark.parametrize("model", [CreateSchedule, UpdateSchedule])
+def test_times_are_taken_as_text_with_their_offset(model: type[CreateSchedule | UpdateSchedule]) -> None:
+    times: dict[str, Any] = {"start_at": "2026-03-01T09:00:00+02:00", "end_at": "2026-03-01T09:00:00.5Z"}
+    request = model(**MINIMAL, **times)
+    assert request.start_at == datetime(2026, 3, 1, 7, tzinfo=UTC)
+    assert request.to_json()["end_at"] == "2026-03-01T09:00:00.500000+00:00"
 
 
 @pytest.mark.parametrize(
@@ -144,17 +156,26 @@ def test_the_end_is_after_the_start() -> None:
         (CreateSchedule, MINIMAL, "bogus"),
         (DeleteSchedule, {"agent_id": "a", "name": "n"}, "bogus"),
         (Principal, {}, "principal.bogus"),
+        (CreateSchedule, MINIMAL, "self"),
+        (UpdateSchedule, MINIMAL, "self"),
     ],
 )
 def test_unknown_fields_are_refused(model: Any, fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        model(**fields, bogus=1)
+        model(**fields, **{field.rpartition(".")[2]: 1})
     assert (caught.value.field, caught.value.reason) == (field, "is not a known field")
 
 
 def test_models_are_frozen() -> None:
     with pytest.raises(ValidationError):
         create().name = "other"  # type: ignore[misc]
+
+
+def test_what_an_update_leaves_unset_is_not_changed() -> None:
+    update = UpdateSchedule(agent_id="a", name="n", paused=True, note=UNSET, timezone=None)
+    assert update.changes == {"paused", "timezone"}
+    with pytest.raises(InvalidRequest, match="request: must change something"):
+        UpdateSchedule(agent_id="a", name="n", note=UNSET)
 
 
 def test_schedule_id() -> None:
