@@ -18,7 +18,7 @@ help:
 	@echo "make chaos  a long campaign of troubles on the real servers   (ARGS='--seed 7 --intents 500')"
 	@echo "make lint   formatting, lint, types, import directions, secrets"
 	@echo "make fix    format, and mend what can be mended"
-	@echo "make docs   write docs/settings.md and docs/metrics.md anew from the code"
+	@echo "make docs   write docs/commands.md, docs/settings.md and docs/metrics.md anew from the code"
 	@echo "make site   build the documentation's site into .site/html; whatever is wrong with a page or a link fails"
 	@echo "make screenshots   take the pictures of the console's pages anew, for docs/console.md"
 	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
@@ -97,6 +97,7 @@ bench: $(READY) $(PEERS)
 docs: $(READY)
 	$(BIN)/python -m outbox.cli.settings_page > docs/settings.md
 	$(BIN)/python -m outbox.cli.metrics_page > docs/metrics.md
+	$(BIN)/python -m outbox.cli.commands_page > docs/commands.md
 
 # What draws the diagrams, served with the pages: a reader's browser asks nobody else.
 MERMAID := mermaid-11.12.1

@@ -9,6 +9,7 @@ import shutil
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 from outbox.documentation import SITE
@@ -29,6 +30,8 @@ include_patterns = ["*.md", "docs/**.md", "migrations/sql/README.md"]
 # What is walked for pages, too.
 exclude_patterns = ["**/.*", ".*", "**/node_modules", "outbox", "consumers", "tests"]
 highlight_language = "none"
+smartquotes = False  # options begin with two hyphens
+toc_object_entries_show_parents = "hide"
 # One page shows what lines that are no JSON are answered with.
 suppress_warnings = ["misc.highlighting_failure"]
 
@@ -51,6 +54,7 @@ html_copy_source = False
 copybutton_exclude = ".linenos, .gp, .go"
 mermaid_use_local = "mermaid.esm.min.mjs"
 mermaid_fullscreen = False
+mermaid_height = "auto"
 
 _LINK = re.compile(r"^- \[[^\]]+\]\(([^)#]+)\.md\)", re.MULTILINE)
 _INDEXES = {root_doc, "docs/decisions/README"}
@@ -80,7 +84,20 @@ def _copy_pictures(app: Sphinx, failure: Exception | None) -> None:
         shutil.copytree(ROOT / "docs/console", app.outdir / "docs/console", dirs_exist_ok=True)
 
 
+def _name_fields(*about: object) -> tuple[str, str] | None:
+    """Show a request's fields as it takes them; what each may hold is said below, or by an error."""
+    _, _, _, model, _, _, _ = about
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return None
+    fields = ", ".join(
+        name if field.is_required() else f"{name}={field.default!r}"
+        for name, field in model.model_fields.items()
+    )
+    return f"(*, {fields})", ""
+
+
 def setup(app: Sphinx) -> None:
     """Add the hooks."""
     app.connect("source-read", _navigate)
+    app.connect("autodoc-process-signature", _name_fields)
     app.connect("build-finished", _copy_pictures)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 
+from outbox.cli.commands_page import page as page_of_commands
 from outbox.cli.main import COMMANDS, app
 from tests.docs.pages import PAGES, ROOT, Page
 
@@ -89,6 +90,22 @@ def test_an_unknown_option_would_be_noticed() -> None:
         parse(CLI, "outbox", ["run", "--bogus"])
     with pytest.raises(AssertionError, match="there is no"):
         parse(CLI, "outbox", ["bogus"])
+
+
+def test_the_page_of_commands_is_what_make_docs_writes() -> None:
+    assert Page("docs/commands.md").text == page_of_commands()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_of_commands_has_each_with_its_options(name: str) -> None:
+    below = commands_of(commands_of(CLI)[name]) or {"": commands_of(CLI)[name]}
+    for sub, command in below.items():
+        title = f"outbox {name} {sub}".strip()
+        section = re.search(rf"^##+ {title}\n(.*?)(?=^##|\Z)", page_of_commands(), re.MULTILINE | re.DOTALL)
+        assert section, title
+        for parameter in command.params:
+            for option in parameter.opts if parameter.opts[0].startswith("-") else ():
+                assert re.search(rf"^\| `(.*, )?{option}\b", section[1], re.MULTILINE), option
 
 
 def test_pages_have_commands_at_all() -> None:

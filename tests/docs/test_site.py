@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import outbox
 from tests.docs.pages import PAGES, ROOT, Page
 
 INDEXES = (Page("docs/README.md"), Page("docs/decisions/README.md"))
@@ -18,3 +19,8 @@ def listed(index: Page) -> set[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "docs/README.md"], ids=repr)
 def test_each_page_is_found_from_the_first_one(page: Page) -> None:
     assert sum(page.name in listed(index) for index in INDEXES) == 1, "docs/README.md lists each page once"
+
+
+def test_the_page_of_the_api_has_each_public_name_once() -> None:
+    written = re.findall(r"^\.\. auto\w+:: outbox\.(\w+)$", Page("docs/api.md").text, re.MULTILINE)
+    assert sorted([*written, "sync"]) == sorted(outbox.__all__)
