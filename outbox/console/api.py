@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from outbox.console import answers
 from outbox.console.asked import (
     AuditQuery,
     Because,
@@ -202,29 +203,29 @@ async def openapi(request: Request) -> Json:
 
 
 OPERATIONS = (
-    Operation("GET", "/overview", overview),
-    Operation("GET", "/intents", intents, query=IntentsQuery),
-    Operation("GET", "/intents/{intent_id}", intent),
-    Operation("GET", "/schedules/{schedule_id:path}", schedule, query=ScheduleQuery),
-    Operation("GET", "/failures", failures),
-    Operation("GET", "/failures/{group}", failure_group, query=PageQuery),
-    Operation("GET", "/audit", audit, query=AuditQuery),
-    Operation("GET", "/operations", operations, query=OperationsQuery),
-    Operation("GET", "/replays", replays, query=ReplaysQuery),
-    Operation("POST", "/replays", plan_replay, body=PlanChange),
-    Operation("GET", "/replays/{replay}", replay_in_waves),
-    Operation("GET", "/replays/{replay}/items", replay_items, query=ItemsQuery),
-    Operation("POST", "/replays/{replay}/start", start_replay, body=Because),
-    Operation("POST", "/replays/{replay}/abort", abort_replay, body=Because),
-    Operation("GET", "/doctor", doctor),
-    Operation("GET", "/settings", settings),
-    Operation("POST", "/replay", replay, body=ReplayChange),
-    Operation("POST", "/discard", discard, body=DiscardChange),
-    Operation("POST", "/repair", repair, body=SchedulesChange),
-    Operation("POST", "/adopt", adopt, body=SchedulesChange),
-    Operation("POST", "/hold", hold, body=HoldChange),
-    Operation("POST", "/release", release, body=HaltChange),
-    Operation("GET", "/openapi.json", openapi),
+    Operation("GET", "/overview", overview, answers.Overview),
+    Operation("GET", "/intents", intents, answers.Intents, query=IntentsQuery),
+    Operation("GET", "/intents/{intent_id}", intent, answers.IntentWithRequest),
+    Operation("GET", "/schedules/{schedule_id:path}", schedule, answers.Schedule, query=ScheduleQuery),
+    Operation("GET", "/failures", failures, answers.Groups),
+    Operation("GET", "/failures/{group}", failure_group, answers.Members, query=PageQuery),
+    Operation("GET", "/audit", audit, answers.Audit, query=AuditQuery),
+    Operation("GET", "/operations", operations, answers.Operations, query=OperationsQuery),
+    Operation("GET", "/replays", replays, answers.Replays, query=ReplaysQuery),
+    Operation("POST", "/replays", plan_replay, answers.Replay, body=PlanChange),
+    Operation("GET", "/replays/{replay}", replay_in_waves, answers.ReplayStory),
+    Operation("GET", "/replays/{replay}/items", replay_items, answers.Items, query=ItemsQuery),
+    Operation("POST", "/replays/{replay}/start", start_replay, answers.Replay, body=Because),
+    Operation("POST", "/replays/{replay}/abort", abort_replay, answers.Replay, body=Because),
+    Operation("GET", "/doctor", doctor, answers.Doctor),
+    Operation("GET", "/settings", settings, answers.Settings),
+    Operation("POST", "/replay", replay, answers.OfIntents, body=ReplayChange),
+    Operation("POST", "/discard", discard, answers.OfIntents, body=DiscardChange),
+    Operation("POST", "/repair", repair, answers.OfSchedules, body=SchedulesChange),
+    Operation("POST", "/adopt", adopt, answers.OfSchedules, body=SchedulesChange),
+    Operation("POST", "/hold", hold, answers.OfHalts, body=HoldChange),
+    Operation("POST", "/release", release, answers.OfHalts, body=HaltChange),
+    Operation("GET", "/openapi.json", openapi, answers.Document),
 )
 
 

@@ -1,14 +1,16 @@
-"""The OpenAPI document of the API, made of the models that the API reads requests with."""
+"""The OpenAPI document of the API, made of the models of its requests and of its answers."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
+
+from outbox.console.answers import Refusal
 
 Document = dict[str, Any]
 
@@ -21,17 +23,7 @@ _REFUSALS = {
     "422": "A parameter is wrong; the message names it",
     "503": "Postgres, or a store, can't be read",
 }
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message"],
-            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
-        }
-    },
-}
+_PLACE = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +32,7 @@ class Operation:
 
     Attributes:
         handler: answers it; what its first line says is its summary.
+        answer: what it answers.
         query: its parameters.
         body: what it is sent.
     """
@@ -47,16 +40,22 @@ class Operation:
     method: str
     path: str
     handler: Callable[[Request], Awaitable[Response]]
+    answer: type[Any]
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
 
 
 def document(operations: Sequence[Operation], prefix: str) -> Document:
     """The document of these operations."""
+    answered: set[type[Any]] = {Refusal, *(one.answer for one in operations)}
+    found, schemas = TypeAdapter.json_schemas(
+        [(one.__name__, "serialization", TypeAdapter(one)) for one in answered], ref_template=_PLACE
+    )
+    answers = {name: schema for (name, _), schema in found.items()}
     paths: dict[str, Document] = {}
     for one in operations:
         path = prefix + re.sub(r":path}", "}", one.path)
-        paths.setdefault(path, {})[one.method.lower()] = _described(one, path)
+        paths.setdefault(path, {})[one.method.lower()] = _described(one, path, answers)
     return {
         "openapi": "3.1.0",
         "info": {"title": "outbox console", "version": version("agent-schedule-outbox")},
@@ -64,33 +63,33 @@ def document(operations: Sequence[Operation], prefix: str) -> Document:
         "security": [{"token": []}],
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _ERROR},
+            "schemas": schemas["$defs"],
         },
     }
 
 
-def _described(one: Operation, path: str) -> Document:
+def _described(one: Operation, path: str, answers: Mapping[str, Document]) -> Document:
     in_path = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", path)
     ]
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    refused = _content(answers[Refusal.__name__])
     described: Document = {
         "operationId": one.handler.__name__,
         "summary": (one.handler.__doc__ or "").splitlines()[0],
         "parameters": in_path + (_parameters(one.query) if one.query else []),
         "responses": {
-            "200": {
-                "description": "The answer",
-                "content": {"application/json": {"schema": {"type": "object"}}},
-            },
-            **{code: {"description": why, "content": content} for code, why in _REFUSALS.items()},
+            "200": {"description": "The answer", "content": _content(answers[one.answer.__name__])},
+            **{code: {"description": why, "content": refused} for code, why in _REFUSALS.items()},
         },
     }
     if one.body:
-        schema = one.body.model_json_schema()
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        described["requestBody"] = {"required": True, "content": _content(one.body.model_json_schema())}
     return described
+
+
+def _content(schema: Document) -> Document:
+    return {"application/json": {"schema": schema}}
 
 
 def flat(model: type[BaseModel]) -> Document:

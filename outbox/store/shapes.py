@@ -19,7 +19,8 @@ def intent_json(row: Row) -> Row:
         "error": _error(row),
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],
-        "attempts": row["attempts"],
+        # What was reclaimed from a lost ledger was never attempted by this one.
+        "attempts": row["attempts"] or 0,
         "replays_of": row["replays"],
         "trace_id": row["trace_id"],
     }
