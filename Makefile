@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs site screenshots clean
+.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs site screenshots dist clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
@@ -22,6 +22,7 @@ help:
 	@echo "make site   build the documentation's site into .site/html; whatever is wrong with a page or a link fails"
 	@echo "make screenshots   take the pictures of the console's pages anew, for docs/console.md"
 	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
+	@echo "make dist   build sdist and wheel, check them, try the wheel with each extra   (PYTHONS='python3.12 python3.13')"
 	@echo "make clean  remove the environment and the embedded stack's data"
 
 $(READY): pyproject.toml
@@ -117,6 +118,18 @@ site: $(READY) .site/$(MERMAID)
 screenshots: $(READY)
 	$(BIN)/python -m tests.console.screenshots
 
+RELEASE := .release/ready
+$(RELEASE): pyproject.toml $(READY)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .release
+	@$(BIN)/uv pip install --quiet --python .release --group release
+	@touch $@
+
+dist: $(READY) $(RELEASE)
+	rm -rf dist
+	$(BIN)/uv build --quiet --python $(BIN)/python
+	.release/bin/twine check --strict dist/*.tar.gz dist/*.whl
+	$(BIN)/python -m tests.packaging dist/*.whl $(PYTHONS)
+
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down
-	rm -rf .venv .outbox .bench .site .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .outbox .bench .site .release dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -6,6 +6,7 @@ import typer
 
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command
+from outbox.extras import install
 
 
 def register(app: typer.Typer) -> None:
@@ -35,5 +36,5 @@ async def console(
     try:
         await serve_console(settings, place, settings.console_port if port is None else port, as_json=as_json)
     except ModuleNotFoundError as error:
-        message = f"the console needs {error.name}: pip install 'agent-schedule-outbox[console]'"
+        message = f"the console needs {error.name}: {install('console')}"
         raise CommandError(message, Code.BAD_INPUT) from error

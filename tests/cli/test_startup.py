@@ -109,15 +109,6 @@ def test_what_only_asks_postgres_loads_no_client_of_a_store(arguments: tuple[str
     assert found & (CLIENTS | {"alembic"}) == set()
 
 
-def test_producers_load_no_client_of_a_store() -> None:
-    """Rule 10."""
-    code = "import outbox, sys\n[getattr(outbox, name) for name in outbox.__all__]\nprint(*sys.modules)"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True
-    )
-    assert {name.partition(".")[0] for name in ran.stdout.split()} & CLIENTS == set()
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_what_the_command_says(name: str) -> None:
     module, summary = COMMANDS[name]
