@@ -5,7 +5,6 @@ A server starts when a test first needs it, so that one file of tests costs no m
 SpiceDB and Temporal are shared: tests use agents of their own (the fixture ``agent``).
 """
 
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -14,24 +13,17 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from outbox.compose import schema
 from outbox.compose.kafka import create_topics
 from outbox.settings import Settings
 from outbox.stack import Stack, StackInfo
-from outbox.store.migrations import migrate
+from outbox.testing.databases import copied, copied_outbox, hang_up, prepare_template
+from outbox.testing.handles import IMPATIENT, memory
 from tests.kafka.brokers import broker
 from tests.poolers.conftest import instead as pgbouncer_is_missing
 from tests.stack.containers import ContainerStack, engine_answers
-from tests.stack.databases import copied, database_url, execute, hang_up
 from tests.stack.lazy import LazyStack
-
-TEMPLATE = "outbox_template"
-HASHES_AS_OFTEN_AS_TOLD = 160000
-"""Since this version of Postgres."""
-ROOM = 4 * 2**30
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test of it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -49,15 +41,6 @@ def servers() -> Iterator[LazyStack | ContainerStack]:
     with tempfile.TemporaryDirectory(prefix="outbox-", dir=memory()) as home, LazyStack(Path(home)) as stack:
         yield stack
         hang_up()
-
-
-def memory() -> Path | None:
-    """A folder in memory, if there is room for the servers of all processes of the tests.
-
-    A copy of a database is 400 files, made and removed again for each test.
-    """
-    folder = Path("/dev/shm")
-    return folder if folder.is_dir() and shutil.disk_usage(folder).free > ROOM else None
 
 
 @pytest.fixture(scope="session")
@@ -104,53 +87,20 @@ def topics(kafka: str) -> dict[str, object]:
 def settings_for(stack: StackInfo, database_url: str | None = None, **more: object) -> Settings:
     """Settings for the stack, impatient so that tests are quick, blind to the environment."""
     found = {name.removeprefix("OUTBOX_").lower(): value for name, value in stack.environment().items()}
-    quick = {
-        "lease_seconds": 3.0,
-        "step_timeout_seconds": 2.0,
-        "late_write_seconds": 1.0,
-        "retry_base_seconds": 0.05,
-        "retry_cap_seconds": 0.5,
-        "poll_interval_seconds": 0.05,
-        "drain_seconds": 5.0,
-        # Audits make calls of their own: only tests of theirs let workers do them.
-        "audit_rate_per_second": 0.0,
-    }
     url = {"database_url": database_url} if database_url else {}
-    return Settings.model_validate(found | quick | url | more)
+    return Settings.model_validate({**found, **IMPATIENT, **url, **more})
 
 
 @pytest.fixture(scope="session")
 def template(stack: StackInfo) -> str:
     """A migrated database that nobody connects to, to copy."""
-    # Copying is most of what tests ask of Postgres, and none of them pulls the plug.
-    execute(stack, sql.SQL("ALTER SYSTEM SET fsync = off"))
-    execute(stack, sql.SQL("ALTER SYSTEM SET full_page_writes = off"))
-    _hash_the_password_once(stack)
-    # A client that was cancelled while it connected leaves its server waiting for an answer, until it is
-    # collected as garbage; and whoever drops a database waits for all servers.
-    execute(stack, sql.SQL("ALTER SYSTEM SET authentication_timeout = '15s'"))
-    execute(stack, sql.SQL("SELECT pg_reload_conf()"))
-    execute(stack, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    migrate(database_url(stack, TEMPLATE), max_request_bytes=262_144)
-    return TEMPLATE
-
-
-def _hash_the_password_once(stack: StackInfo) -> None:
-    """Hash the owner's password once, not 4,096 times: half of what connecting takes is that."""
-    known = conninfo_to_dict(stack.database_url)
-    role, password = sql.Identifier(str(known["user"])), sql.Literal(str(known["password"]))
-    with psycopg.connect(stack.database_url, autocommit=True) as connection:
-        if connection.info.server_version >= HASHES_AS_OFTEN_AS_TOLD:
-            connection.execute("SET scram_iterations = 1")
-            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
+    return prepare_template(stack)
 
 
 @pytest.fixture
 def database(stack: StackInfo, template: str) -> Iterator[str]:
     """The URL of a migrated database of the test's own: an outbox of its own, too."""
-    with copied(stack, template) as url:
-        with psycopg.connect(url) as connection:
-            connection.execute("UPDATE outbox.instance SET id = gen_random_uuid()")
+    with copied_outbox(stack, template) as url:
         yield url
 
 

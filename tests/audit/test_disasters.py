@@ -21,8 +21,8 @@ from outbox.stack import StackInfo
 from outbox.store.engine import open_engine
 from outbox.store.operate import OperateStore
 from outbox.testing import judge
+from outbox.testing.databases import copied
 from tests.audit.test_real_stores import ALICE, converge, create, enqueue
-from tests.stack.databases import copied
 
 BOB = outbox.Principal(user_id="bob")
 

@@ -15,9 +15,9 @@ from outbox.compose.audit import compare_stores
 from outbox.errors import ErrorCode
 from outbox.settings import Settings
 from outbox.stack import StackInfo
+from outbox.testing.databases import copied
 from tests.audit.test_real_stores import ALICE, converge, create, drifts, enqueue
 from tests.conftest import settings_for
-from tests.stack.databases import copied
 
 NAMESPACE = "of-another-outbox"
 

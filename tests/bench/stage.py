@@ -18,9 +18,9 @@ from psycopg import sql
 
 from outbox.stack import Stack, StackInfo
 from outbox.store.migrations import migrate
+from outbox.testing.databases import copied
 from tests.bench.measure import Meter, check
 from tests.kafka.brokers import broker
-from tests.stack.databases import copied
 
 
 @dataclass(frozen=True)

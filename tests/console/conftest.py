@@ -19,10 +19,10 @@ from outbox import compose
 from outbox.console.server import listening, open_console
 from outbox.stack import StackInfo
 from outbox.store.grants import GRANTS
+from outbox.testing.databases import copied
 from tests.conftest import settings_for
 from tests.console.browsers import chromium
 from tests.debian import NotToBeHadError
-from tests.stack.databases import copied
 
 BASE = "http://127.0.0.1:8484"
 PRINCIPAL = outbox.Principal(user_id="u1")

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from outbox.stack import StackInfo
-from tests.stack.databases import copied
+from outbox.testing.databases import copied
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from outbox.store.operate import OperateStore
 from outbox.store.reads import ReadStore
 from outbox.store.retention import RetentionStore
 from outbox.store.watching import gauges
-from tests.stack.databases import copied
+from outbox.testing.databases import copied
 
 ENDED = 90_000
 WAITING = 30_000
