@@ -11,6 +11,7 @@ _BROUGHT_BY = {
     "console": ("jinja2", "markupsafe"),
     "mcp": ("mcp",),
     "embedded": ("psutil", "spicedb_embedded"),
+    "testing": ("pytest",),
 }
 """The modules that this package imports, by the extra that is there for them."""
 

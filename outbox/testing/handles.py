@@ -1,4 +1,4 @@
-"""What the fixtures hand out: the near end of each thing that is backstage. The standard library alone.
+"""What the fixtures hand out: the near end of each thing that is backstage. No library is needed for it.
 
 Every call is a request to the process backstage (``outbox.testing.backstage``), on a connection of its own:
 so they may come from any thread, with any event loop or none.
@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
+
+from outbox.extras import install
 
 IMPATIENT = {
     "lease_seconds": 3.0,
@@ -72,9 +74,7 @@ class Backstage:
     def __enter__(self) -> Self:
         for name in _CARRIERS:
             if find_spec(name) is None:
-                raise BackstageError(
-                    f"the outbox's fixtures need {name}: pip install 'agent-schedule-outbox[testing]'"
-                )
+                raise BackstageError(f"the outbox's fixtures need {name}: {install('testing')}")
         # Short, as it holds unix sockets.
         self.home = Path(tempfile.mkdtemp(prefix="outbox-", dir=memory()))
         self._door = str(self.home / "door")

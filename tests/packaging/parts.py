@@ -30,6 +30,12 @@ PARTS = {
     "console": ("outbox.console",),
     "mcp": ("outbox.mcp",),
     "embedded": ("outbox.cli.playing", "outbox.demo", "outbox.stack"),
+    "testing": (
+        "outbox.testing.backstage",
+        "outbox.testing.databases",
+        "outbox.testing.plugin",
+        "outbox.testing.trial",
+    ),
 }
 # Alembic runs these, and gives them what they import.
 _SCRIPTS = "outbox._migrations"
