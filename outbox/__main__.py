@@ -14,7 +14,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (missing := lacking(error)) is None:
             raise
-        sys.stderr.write(f"outbox: {missing}\n")
+        from outbox.documentation import Problem, of_problem  # noqa: PLC0415 - as above
+
+        sys.stderr.write(f"outbox: {missing}\nhelp: {of_problem(Problem.MISSING_PACKAGE)}\n")
         sys.exit(2)
     run()
 

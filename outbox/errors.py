@@ -6,7 +6,7 @@ from enum import StrEnum
 class ErrorCode(StrEnum):
     """Why a step did not go through, as stored with events and attempts and shown to operators.
 
-    The list is closed; ``docs/states.md`` documents each code, and a test holds the two together.
+    The list is closed; ``docs/errors.md`` documents each code, and a test holds the two together.
     """
 
     CONFLICT_FOREIGN = "conflict_foreign"

@@ -9,6 +9,8 @@ from outbox.cli import ledger
 from outbox.cli.configuration import load_settings
 from outbox.cli.json_lines import NotJson, loads
 from outbox.cli.running import Code, CommandError, err, out, print_json
+from outbox.documentation import Problem, of_code
+from outbox.store.shapes import error_json
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -81,7 +83,8 @@ async def enqueue_one(request: dict[str, Any], *, wait: float | None, as_json: b
             result = await outbox.wait(engine, intent.id, timeout=wait)
         except TimeoutError as error:
             _show(intent, None, as_json=as_json)
-            raise CommandError(f"{error}: `outbox show {intent.id}` says why", Code.TIMED_OUT) from error
+            told = f"{error}: `outbox show {intent.id}` says why"
+            raise CommandError(told, Code.TIMED_OUT, Problem.STILL_PENDING) from error
     _show(intent, result, as_json=as_json)
     if result.error:
         raise typer.Exit(Code.FOUND_WRONG)
@@ -108,7 +111,7 @@ def _show(intent: "Intent", result: "IntentResult | None", *, as_json: bool) -> 
                 "kind": intent.kind,
                 "status": result.status if result else "pending",
                 "event_type": result.event_type if result else f"schedule.{intent.kind}.requested",
-                "error": {"code": error.code, "message": error.message} if error else None,
+                "error": error_json(error.code, error.message) if error else None,
             }
         )
         return
@@ -116,3 +119,4 @@ def _show(intent: "Intent", result: "IntentResult | None", *, as_json: bool) -> 
     out.print(f"{intent.kind} {intent.schedule_id}: {state}  intent {intent.id}")
     if error:
         err.print(f"{error.code}: {error.message}", markup=False)
+        err.print(f"help: {of_code(error.code)}")

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from outbox.cli.configuration import load_settings
 from outbox.cli.json_lines import NotJson, loads, read_lines
 from outbox.cli.running import Code, CommandError, err, print_json
+from outbox.documentation import Problem
 from outbox.errors import IdempotencyConflict, InvalidRequest
 from outbox.producer.enqueue import enqueue_many
 from outbox.producer.intents import Intent
@@ -148,6 +149,7 @@ def _refuse(bad: BadLines, total: int | None) -> NoReturn:
     raise CommandError(
         f"nothing was enqueued: {bad.count}{of} lines are bad (--keep-going enqueues the others)",
         Code.BAD_INPUT,
+        Problem.REFUSED_REQUEST,
     )
 
 

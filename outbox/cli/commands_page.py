@@ -71,6 +71,8 @@ def _section(name: str, function: Callable[..., Any] | None, said: str) -> str:
 def _rows(function: Callable[..., Any]) -> Iterator[str]:
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
+        if hints[name] is typer.Context:
+            continue
         kind, info = _taken_apart(hints[name])
         needed = parameter.default is inspect.Parameter.empty
         if isinstance(info, ArgumentInfo):

@@ -6,6 +6,7 @@ import typer
 
 from outbox.cli.configuration import load_settings
 from outbox.cli.running import Code, CommandError, Json, command
+from outbox.documentation import Problem
 from outbox.extras import install
 
 
@@ -37,4 +38,4 @@ async def console(
         await serve_console(settings, place, settings.console_port if port is None else port, as_json=as_json)
     except ModuleNotFoundError as error:
         message = f"the console needs {error.name}: {install('console')}"
-        raise CommandError(message, Code.BAD_INPUT) from error
+        raise CommandError(message, Code.BAD_INPUT, Problem.MISSING_PACKAGE) from error

@@ -261,6 +261,8 @@ def _print_timeline(intent: dict[str, Any], by_hand: list[dict[str, Any]]) -> No
         if error:
             parts.append(Text.assemble((error["code"], "red"), " ", cell(error["message"])))
         tables.show_parts(out, *parts, indent="    ")
+    if intent["error"]:
+        out.print(f"  help: {intent['error']['help']}")
 
 
 def _time(at: datetime) -> str:

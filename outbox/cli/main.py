@@ -169,6 +169,7 @@ def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 @app.callback()
 def options(
+    context: typer.Context,
     *,
     with_traceback: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
     show_version: Annotated[
@@ -180,6 +181,7 @@ def options(
     del show_version
     from outbox.cli import running  # noqa: PLC0415 - help and version need none of it
 
+    running.called.set(context.invoked_subcommand or "")
     running.debug.set(with_traceback)
     running.verbose.set(verbose)
 

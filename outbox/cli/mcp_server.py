@@ -7,6 +7,7 @@ import typer
 from outbox.cli import signals
 from outbox.cli.configuration import acting, load_settings
 from outbox.cli.running import Code, CommandError, command, explain
+from outbox.documentation import Problem
 from outbox.extras import install
 
 
@@ -35,7 +36,7 @@ async def mcp(
         from outbox.mcp.server import serve  # noqa: PLC0415 - help and completion serve nothing
     except ModuleNotFoundError as error:
         message = f"`outbox mcp` needs {error.name}: {install('mcp')}"
-        raise CommandError(message, Code.BAD_INPUT) from error
+        raise CommandError(message, Code.BAD_INPUT, Problem.MISSING_PACKAGE) from error
     # A thread waits for the next line of stdin, and nothing else is under way: there is nothing to clean up.
     signals.end_at_once()
     settings = load_settings()
@@ -43,5 +44,5 @@ async def mcp(
         settings,
         operator=acting(settings),
         may_act=allow_actions,
-        explain=lambda error: explain(error)[0],
+        explain=lambda error: explain(error).line,
     )

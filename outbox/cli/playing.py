@@ -15,6 +15,7 @@ from outbox.demo.story import Ended, Story
 from outbox.demo.view import View, open_view
 from outbox.demo.workers import SHORT_SETTINGS, DemoFailed, Workers
 from outbox.demo.workload import Workload, build
+from outbox.documentation import Problem
 
 if TYPE_CHECKING:
     from outbox.stack import Stack, StackInfo
@@ -58,7 +59,7 @@ def _play(stack: "Stack", info: "StackInfo", workload: Workload, console: Consol
         with open_view(console, started) as view:
             return run_until_interrupted(play(view))
     except DemoFailed as error:
-        raise CommandError(str(error), Code.FOUND_WRONG) from error
+        raise CommandError(str(error), Code.FOUND_WRONG, Problem.OTHER) from error
 
 
 def _leave_as_found(stack: "Stack", *, ran: bool) -> None:

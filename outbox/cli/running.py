@@ -1,4 +1,4 @@
-"""How every command runs: its event loop, its exit code, and errors as one clear line.
+"""How every command runs: its event loop, its exit code, and errors as one clear line with a link below it.
 
 Ctrl-C is the line ``outbox: interrupted`` and code 130. A reader of stdout who has gone (``| head -1``) is
 none of our errors: it ends a command without a word, with 141, as a shell reports those that SIGPIPE ends.
@@ -14,19 +14,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TypeVar, cast
 
 import orjson
 import typer
 
 from outbox.cli.console import PipedConsole
-from outbox.cli.stderr import Stderr
-from outbox.errors import OutboxError, StoreUnusable
+from outbox.cli.logs import set_up_logs
+from outbox.documentation import Problem, of_command, of_problem
+from outbox.errors import IdempotencyConflict, InvalidRequest, OutboxError, StoreUnusable
 from outbox.extras import lacking
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-    from structlog.typing import Processor
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ out = PipedConsole()
 err = PipedConsole(stderr=True)
 debug: ContextVar[bool] = ContextVar("debug", default=False)
 verbose: ContextVar[bool] = ContextVar("verbose", default=False)
+called: ContextVar[str] = ContextVar("called", default="")
 
 
 class Code(IntEnum):
@@ -52,11 +53,28 @@ class Code(IntEnum):
 
 
 class CommandError(OutboxError):
-    """A command can't go on; the message is one line that names the thing and the way out."""
+    """A command can't go on; the message is one line that names the thing and the way out.
 
-    def __init__(self, message: str, code: Code) -> None:
+    Attributes:
+        problem: what the documentation says more of; None: how the command is used.
+    """
+
+    def __init__(self, message: str, code: Code, problem: Problem | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.problem = problem
+
+
+class Explained(NamedTuple):
+    """An error in one line, the exit code that it means, and what the documentation says more of.
+
+    Attributes:
+        problem: None: how the command is used.
+    """
+
+    line: str
+    code: Code
+    problem: Problem | None = None
 
 
 def command(function: Callable[..., Any]) -> Callable[..., None]:
@@ -76,11 +94,11 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         except typer.Exit:
             raise
         except KeyboardInterrupt:
-            _end("interrupted", Code.INTERRUPTED)
+            _end(Explained("interrupted", Code.INTERRUPTED))
         except Exception as error:  # noqa: BLE001 - the outermost edge: every error becomes a line and a code
             if isinstance(error, BrokenPipeError) and _nobody_reads():
                 raise typer.Exit(Code.BROKEN_PIPE) from None
-            _end(*explain(error))
+            _end(explain(error))
 
     return run
 
@@ -139,22 +157,29 @@ def _nobody_reads() -> bool:
     return bool(poll.poll(0))
 
 
-def explain(error: Exception) -> tuple[str, Code]:
-    """Say in one line what went wrong, and which exit code it means."""
+def explain(error: Exception) -> Explained:
+    """Say in one line what went wrong."""
     match error:
-        case CommandError(code=code):
-            return str(error), code
-        case StoreUnusable(reachable=reachable):
-            return str(error), Code.FOUND_WRONG if reachable else Code.UNREACHABLE
+        case CommandError(code=code, problem=problem):
+            return Explained(str(error), code, problem)
+        case StoreUnusable(reachable=True):
+            return Explained(str(error), Code.FOUND_WRONG, Problem.STORE_UNUSABLE)
+        case StoreUnusable():
+            return Explained(str(error), Code.UNREACHABLE, Problem.STORE_AWAY)
+        case InvalidRequest():
+            return Explained(str(error), Code.BAD_INPUT, Problem.REFUSED_REQUEST)
+        case IdempotencyConflict():
+            return Explained(str(error), Code.BAD_INPUT, Problem.USED_KEY)
         case OutboxError():
-            return str(error), Code.BAD_INPUT
+            refusal = _known_refusal(getattr(error.__cause__, "orig", None))
+            return Explained(str(error), Code.BAD_INPUT, refusal.problem if refusal else None)
         case ModuleNotFoundError() if (missing := lacking(error)) is not None:
-            return missing, Code.BAD_INPUT
+            return Explained(missing, Code.BAD_INPUT, Problem.MISSING_PACKAGE)
         case _:
             return _explain_others(error)
 
 
-def _explain_others(error: Exception) -> tuple[str, Code]:
+def _explain_others(error: Exception) -> Explained:
     """The same for what is not ours."""
     # Here alone: a command that goes well, or has bad input, loads neither, unless it uses it.
     from pydantic import ValidationError  # noqa: PLC0415
@@ -167,46 +192,58 @@ def _explain_others(error: Exception) -> tuple[str, Code]:
         case ValidationError():
             first = error.errors()[0]
             name = "OUTBOX_" + "_".join(str(part) for part in first["loc"]).upper() if first["loc"] else ""
-            return f"bad setting {name}: {first['msg']} (`outbox settings` explains each)", Code.BAD_INPUT
+            line = f"bad setting {name}: {first['msg']} (`outbox settings` explains each)"
+            return Explained(line, Code.BAD_INPUT, Problem.BAD_SETTING)
         case ValueError():
-            return str(error), Code.BAD_INPUT
+            of_setting = str(error).startswith("OUTBOX_")
+            return Explained(str(error), Code.BAD_INPUT, Problem.BAD_SETTING if of_setting else None)
         case DBAPIError() if (refusal := _known_refusal(error.orig)) is not None:
-            return refusal, Code.FOUND_WRONG
+            return refusal
         case OperationalError() | InterfaceError():
             reason = why(error)
-            return f"Postgres can't be reached: {reason} (check {to_mend(reason)})", Code.UNREACHABLE
+            line = f"Postgres can't be reached: {reason} (check {to_mend(reason)})"
+            return Explained(line, Code.UNREACHABLE, Problem.POSTGRES_AWAY)
         case DBAPIError():
-            return f"Postgres refused: {str(error.orig).strip().splitlines()[0]}", Code.FOUND_WRONG
+            line = f"Postgres refused: {str(error.orig).strip().splitlines()[0]}"
+            return Explained(line, Code.FOUND_WRONG, Problem.POSTGRES_REFUSED)
         case _:
-            return f"{type(error).__name__}: {error} (--debug shows where)", Code.FOUND_WRONG
+            line = f"{type(error).__name__}: {error} (--debug shows where)"
+            return Explained(line, Code.FOUND_WRONG, Problem.OTHER)
 
 
-def _known_refusal(error: Any) -> str | None:
+def _known_refusal(error: Any) -> Explained | None:
     """What Postgres said, and the way out, if there is one that we know."""
     match getattr(error, "sqlstate", None):
         case "3F000" | "42P01" | "42883":
+            problem = Problem.NO_OUTBOX
             way = "the database has no outbox, or an older one: run `outbox migrate`"
         case "42501":
+            problem = Problem.NO_RIGHT
             way = "the database role may not do this: see `outbox migrate --print-grants`"
         case "25006":
+            problem = Problem.READ_ONLY
             way = (
                 "this Postgres is read-only, a standby? OUTBOX_DATABASE_URL may name several hosts, with "
                 "target_session_attrs=read-write"
             )
         case "57014" | "55P03":
+            problem = Problem.ROLE_SETTINGS
             way = "the database role's statement_timeout or lock_timeout is too short for this"
         case "OB003":
+            problem = Problem.ROLE_SETTINGS
             way = error.diag.message_hint
         case _:
             return None
-    return f"{way} ({str(error).strip().splitlines()[0]})"
+    return Explained(f"{way} ({str(error).strip().splitlines()[0]})", Code.FOUND_WRONG, problem)
 
 
-def _end(message: str, code: Code) -> NoReturn:
+def _end(error: Explained) -> NoReturn:
     if debug.get():
         traceback.print_exc()
-    err.print(f"outbox: {message}", style="red", markup=False)
-    raise typer.Exit(code)
+    err.print(f"outbox: {error.line}", style="red", markup=False)
+    if error.code is not Code.INTERRUPTED:
+        err.print(f"help: {of_problem(error.problem) if error.problem else of_command(called.get())}")
+    raise typer.Exit(error.code)
 
 
 def progress() -> "Progress":
@@ -231,39 +268,3 @@ def print_json(value: Any) -> None:
     """Write one JSON value as a line to stdout."""
     sys.stdout.write(orjson.dumps(value, default=str).decode() + "\n")
     sys.stdout.flush()
-
-
-def set_up_logs(*, verbose: bool, layout: str = "auto") -> None:
-    """Send logs to stderr.
-
-    Args:
-        verbose: whether steps that are done are logged, too.
-        layout: ``json`` (lines), ``text``, or ``auto``: text for people on a terminal, JSON lines elsewhere.
-    """
-    import logging  # noqa: PLC0415 - help and completion log nothing
-
-    import structlog  # noqa: PLC0415
-
-    from outbox.current import add_attempt  # noqa: PLC0415
-
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        add_attempt,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    # Tracebacks without variables, whose values may be payloads or tokens: structlog would show them all.
-    people: list[Processor] = [
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    ]
-    as_data = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    programs: list[Processor] = [
-        structlog.processors.ExceptionRenderer(as_data),
-        structlog.processors.JSONRenderer(),
-    ]
-    in_text = sys.stderr.isatty() if layout == "auto" else layout == "text"
-    structlog.configure(
-        processors=shared + (people if in_text else programs),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=lambda *_: structlog.PrintLogger(cast("TextIO", Stderr())),
-    )

@@ -13,7 +13,8 @@ import structlog
 import typer
 
 from outbox import compose
-from outbox.cli.running import Code, out, print_json, set_up_logs, verbose
+from outbox.cli.logs import set_up_logs
+from outbox.cli.running import Code, out, print_json, verbose
 from outbox.flow.table import Consumer
 from outbox.settings import Settings
 

@@ -88,6 +88,7 @@ async def doctor(*, as_json: Json = False) -> None:
             what = Text.assemble(("wrong", "red"), f" {finding.component}:")
             tables.show_parts(out, what, cell(finding.problem or ""), gap=" ", indent=" " * 6)
             out.print(cell(f"      fix: {finding.fix}"))
+            out.print(f"      help: {compose.doctor.shown(finding)['help']}")
     if any(not finding.reachable for finding in findings):
         raise typer.Exit(Code.UNREACHABLE)
     if any(finding.problem for finding in findings):

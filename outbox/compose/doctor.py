@@ -6,6 +6,7 @@ from typing import Any
 
 from outbox.compose import checks
 from outbox.compose.checks import Finding
+from outbox.documentation import Problem, of_problem
 from outbox.settings import Settings
 
 _SECONDS = 10.0
@@ -33,7 +34,13 @@ def shown(finding: Finding) -> dict[str, Any]:
         "ok": finding.problem is None,
         "problem": finding.problem,
         "fix": finding.fix,
+        "help": of_problem(_problem(finding)) if finding.problem else None,
     }
+
+
+def _problem(finding: Finding) -> Problem:
+    away = Problem.POSTGRES_AWAY if finding.component == "Postgres" else Problem.STORE_AWAY
+    return Problem.STORE_UNUSABLE if finding.reachable else away
 
 
 async def _bounded(

@@ -20,6 +20,12 @@ class Error(TypedDict):
     message: str
 
 
+class IntentError(Error):
+    """The same of an intent, with the page that says what to do about it."""
+
+    help: str
+
+
 class Refusal(TypedDict):
     """Why a call was not answered."""
 
@@ -34,7 +40,7 @@ class Intent(TypedDict):
     kind: Kind
     status: Status
     event_type: EventType
-    error: Error | None
+    error: IntentError | None
     created_at: datetime
     updated_at: datetime
     attempts: int
@@ -49,7 +55,7 @@ class Event(TypedDict):
     at: datetime
     consumer: Consumer | None
     attempt: int | None
-    error: Error | None
+    error: IntentError | None
     superseded_by: UUID | None
 
 
@@ -61,7 +67,7 @@ class Attempt(TypedDict):
     consumer: Consumer
     attempt: int
     then: str
-    error: Error | None
+    error: IntentError | None
 
 
 class IntentStory(Intent):
@@ -446,6 +452,7 @@ class Check(TypedDict):
     ok: bool
     problem: str | None
     fix: str | None
+    help: str | None
 
 
 class Doctor(TypedDict):

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from outbox.documentation import of_code
+
 Row = dict[str, Any]
 
 
@@ -74,6 +76,10 @@ def _attempt(row: Row) -> Row:
     }
 
 
-def _error(row: Row) -> dict[str, str] | None:
-    code = row["error_code"]
-    return {"code": code, "message": row["error_message"]} if code else None
+def error_json(code: str, message: str | None) -> Row:
+    """An error, with the page that says what to do about it."""
+    return {"code": code, "message": message, "help": of_code(code)}
+
+
+def _error(row: Row) -> Row | None:
+    return error_json(row["error_code"], row["error_message"]) if row["error_code"] else None

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from outbox.cli import running
 from outbox.cli.main import app
+from outbox.documentation import SITE
 from outbox.stack import StackInfo
 
 
@@ -29,6 +30,19 @@ class Ran:
     @property
     def lines(self) -> list[Any]:
         return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> str:
+        """The one line of an error; all else that is said is where it leads."""
+        assert self.help
+        return self.err.splitlines()[0]
+
+    @property
+    def help(self) -> str:
+        """Where an error leads; nothing else is said but its one line."""
+        _, link = self.err.splitlines()
+        assert link.startswith(f"help: {SITE}docs/")
+        return link.removeprefix(f"help: {SITE}docs/")
 
 
 Cli = Callable[..., Ran]

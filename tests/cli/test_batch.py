@@ -14,6 +14,7 @@ import pytest
 
 from outbox.cli.json_lines import NotJson, loads, read_lines
 from outbox.cli.running import CommandError
+from outbox.documentation import Problem, of_command, of_problem
 from tests.cli.conftest import Cli
 
 BOM = b"\xef\xbb\xbf"
@@ -54,9 +55,10 @@ def started(
 
 
 def said(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Its code, and what it says, which it does in one line."""
+    """Its code, and what it says, which it does in one line; below it, at most where that leads."""
     _, err = process.communicate(timeout=240)
-    (one,) = err.decode().splitlines()
+    one, *link = err.decode().splitlines()
+    assert link in ([], [f"help: {of_command('create')}"])
     return process.returncode, one
 
 
@@ -155,6 +157,7 @@ def test_a_key_that_stands_twice_picks_no_agent(cli: Cli, database: str, tmp_pat
         "line 2: has the key 'agent_id' twice",
         "line 3: has NaN, a number that JSON doesn't have",
         "outbox: nothing was enqueued: 2 of 3 lines are bad (--keep-going enqueues the others)",
+        f"help: {of_problem(Problem.REFUSED_REQUEST)}",
     ]
 
 
@@ -170,7 +173,7 @@ def test_params_are_read_as_strictly(cli: Cli, params: str, reason: str) -> None
     ran = cli(
         *("create", "a", "n", "--workflow", "W", "--task-queue", "q", "--interval", "5"), "--params", params
     )
-    assert (ran.code, ran.err) == (2, f"outbox: {reason}\n")
+    assert (ran.code, ran.error) == (2, f"outbox: {reason}")
 
 
 def test_a_refusal_by_the_database_names_the_line_alone(cli: Cli, tmp_path: Path) -> None:
@@ -202,7 +205,7 @@ def test_what_cannot_be_read_is_one_line_even_with_keep_going(
     (tmp_path / "locked").touch(mode=0)
     (tmp_path / "latin-1").write_bytes(line("a") + line("b", workflow_name="Über").decode().encode("latin-1"))
     ran = cli("create", "--from", source, "--keep-going")
-    assert (ran.code, ran.out, ran.err) == (2, "", f"outbox: {reason}\n")
+    assert (ran.code, ran.out, ran.error) == (2, "", f"outbox: {reason}")
     assert workflows(database) == []
 
 
@@ -227,7 +230,7 @@ def test_the_bound_of_a_line_follows_that_of_a_request(cli: Cli, tmp_path: Path)
     (tmp_path / "f.jsonl").write_bytes(good)
     assert cli("create", "--from", "f.jsonl", OUTBOX_MAX_REQUEST_BYTES="400").code == 0
     ran = cli("create", "--from", "f.jsonl", OUTBOX_MAX_REQUEST_BYTES="100")
-    assert (ran.code, ran.err) == (2, "outbox: f.jsonl, line 1: is longer than 800 bytes\n")
+    assert (ran.code, ran.error) == (2, "outbox: f.jsonl, line 1: is longer than 800 bytes")
 
 
 class TestInterrupted:
@@ -288,5 +291,6 @@ class TestStdout:
             "line 2: not JSON: Expecting value at column 1",
             "1 bad lines were left out",
             "outbox: 1 intents are enqueued, though stdout did not take them all: No space left on device",
+            f"help: {of_command('create')}",
         ]
         assert workflows(database) == ["W"]

@@ -53,4 +53,4 @@ def test_a_halted_schedule_is_shown_so_though_nothing_of_it_waits(cli: Cli, agen
 )
 def test_bad_input_is_named(cli: Cli, arguments: tuple[str, ...], names: str) -> None:
     ran = cli(*arguments)
-    assert (ran.code, names in ran.err, ran.err.count("\n")) == (2, True, 1)
+    assert (ran.code, names in ran.err, ran.help) == (2, True, f"commands.html#outbox-{arguments[0]}")

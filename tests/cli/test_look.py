@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from outbox.cli import running
+from outbox.documentation import of_code
 from tests.cli.conftest import Cli
 
 REQUEST = ("--workflow", "W", "--task-queue", "q", "--interval", "60", "--user", "u1")
@@ -63,6 +64,8 @@ def test_show_is_one_timeline(cli: Cli, settled: str) -> None:
     assert intent["events"][-1]["error"]["code"] == "refused"
     text = cli("show", f"{settled}--bad").out
     assert "schedule.compensation_requested  attempt 1  refused" in text
+    assert text.splitlines()[-1] == f"  help: {of_code('refused')}"
+    assert "help: " not in cli("show", f"{settled}--a").out
     by_id = cli("show", intent["intent_id"], "--json").json
     assert by_id["intents"] == shown["intents"]
 

@@ -5,6 +5,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from outbox.documentation import of_code
 from tests.cli.conftest import Cli
 
 REQUEST = ("--workflow", "W", "--task-queue", "q", "--user", "u1")
@@ -95,7 +96,8 @@ def test_a_parked_create_is_discarded_and_nothing_of_it_is_left(cli: Cli, agent:
     assert cli("discard", intent, "--reason", "not needed", "--json").json["action"] == "discarding"
     cli("run", "--until-idle")
     (one,) = cli("intents", "--json").lines
-    assert (one["status"], one["error"]) == ("failed", {"code": "discarded", "message": "not needed"})
+    told = {"code": "discarded", "message": "not needed", "help": of_code("discarded")}
+    assert (one["status"], one["error"]) == ("failed", told)
     again = cli("discard", intent, "--reason", "twice")
     assert (again.code, "not parked" in again.out) == (1, True)
 
@@ -115,7 +117,7 @@ def test_old_history_is_pruned_and_live_schedules_kept(cli: Cli, agent: str, dat
     cli("run", "--until-idle")
     assert cli("prune", "--older-than", "1h", "--json").json["pruned"] == 0
     refused = cli("prune", "--older-than", "10m")
-    assert (refused.code, "too young" in refused.err, refused.err.count("\n")) == (2, True, 1)
+    assert (refused.code, "too young" in refused.err, refused.help) == (2, True, "commands.html#outbox-prune")
     grow_old(database)
     away = cli("prune", "--older-than", "1h", OUTBOX_SPICEDB_ENDPOINT="127.0.0.1:1")
     assert (away.code, "can't be removed" in away.err) == (3, True)
@@ -142,4 +144,4 @@ def test_old_history_is_pruned_and_live_schedules_kept(cli: Cli, agent: str, dat
 )
 def test_bad_input_is_named(cli: Cli, arguments: tuple[object, ...], names: str) -> None:
     ran = cli(*arguments)
-    assert (ran.code, names in ran.err, ran.err.count("\n")) == (2, True, 1)
+    assert (ran.code, names in ran.err, ran.help) == (2, True, f"commands.html#outbox-{arguments[0]}")

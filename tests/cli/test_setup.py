@@ -58,7 +58,7 @@ def test_a_bad_setting_is_named(cli: Cli, changes: dict[str, str], name: str) ->
     ran = cli("status", **changes)
     if ran.code == 0:  # not a setting that a look at Postgres needs
         ran = cli("doctor", **changes)
-    assert (ran.code, name in ran.err, ran.err.count("\n")) == (2, True, 1)
+    assert (ran.code, name in ran.err, ran.help) == (2, True, "errors.html#a-setting-is-wrong")
 
 
 def test_doctor_finds_all_well(cli: Cli) -> None:
@@ -92,6 +92,8 @@ def test_doctor_names_what_is_wrong_and_the_way_out(
     assert "wrong-token" not in ran.out
     people = cli("doctor", **changes)
     assert "fix:" in people.out
+    assert f"      help: {wrong[0]['help']}\n" in people.out
+    assert ("reached" in wrong[0]["help"]) == (code == 3)
 
 
 def test_doctor_names_a_transaction_that_has_been_open_for_long(
@@ -130,13 +132,15 @@ def test_a_command_on_a_database_without_an_outbox_says_what_to_run(
     ran = cli(*command, OUTBOX_DATABASE_URL=empty_database)
     assert ran.code != 0
     assert "outbox migrate" in ran.err
-    assert "Traceback" not in ran.err
+    assert ran.help == "errors.html#the-database-has-no-outbox"
 
 
 @pytest.mark.parametrize("command", [("status",), ("show", "x"), ("migrate",), ("run", "--until-idle")])
 def test_a_database_that_is_away_is_exit_3_and_no_password(cli: Cli, command: tuple[str, ...]) -> None:
     ran = cli(*command, OUTBOX_DATABASE_URL="postgresql://me:secret@127.0.0.1:1/x")
     assert (ran.code, "secret" in ran.err, "Postgres" in ran.err) == (3, False, True)
+    # A worker is told what `outbox doctor` would say.
+    assert ran.help in {"errors.html#postgres-cant-be-reached", "errors.html#a-store-cant-be-reached"}
 
 
 def test_debug_shows_where_an_error_comes_from(cli: Cli) -> None:
@@ -155,8 +159,10 @@ def test_the_schema_is_printed_checked_and_applied(cli: Cli) -> None:
 def test_a_schema_command_without_spicedb(cli: Cli) -> None:
     away = cli("authz-schema", "check", OUTBOX_SPICEDB_ENDPOINT="127.0.0.1:1")
     assert (away.code, "OUTBOX_SPICEDB_ENDPOINT" in away.err) == (3, True)
+    assert away.help == "errors.html#a-store-cant-be-reached"
     refused = cli("authz-schema", "check", OUTBOX_SPICEDB_TOKEN="wrong-token")
     assert (refused.code, "wrong-token" in refused.err) == (1, False)
+    assert refused.help == "errors.html#a-store-cant-be-used-as-it-is"
     missing = cli("authz-schema", "check", OUTBOX_SPICEDB_TOKEN=None)
     assert (missing.code, "OUTBOX_SPICEDB_TOKEN" in missing.err) == (2, True)
 

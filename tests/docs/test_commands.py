@@ -127,7 +127,7 @@ def test_links_lead_somewhere(page: Page) -> None:
             continue
         name, _, heading = link.partition("#")
         target = (page.path.parent / name).resolve() if name else page.path
-        assert target.exists(), link
+        assert target.is_file(), f"{link}: a folder is no page of the site"
         if heading:
             assert heading in headings(Page(str(target.relative_to(ROOT)))), link
 

@@ -37,11 +37,6 @@ def test_the_page_has_the_terminal_events() -> None:
     assert written == [(event, terminal.status, terminal.live) for event, terminal in TERMINALS.items()]
 
 
-def test_the_page_has_every_error_code() -> None:
-    written = [row[0] for row in STATES.table("code", "meaning", "what to do")]
-    assert written == [code.value for code in ErrorCode]
-
-
 def test_the_page_has_what_counts_as_a_strike() -> None:
     written = {row[0] for row in STATES.table("strike", "why")}
     # A lost lease is counted by the claim, not by a settlement.

@@ -21,6 +21,7 @@ import consumers
 import outbox
 from outbox import extras
 from outbox.cli.running import Code
+from outbox.documentation import Problem, of_problem
 from outbox.extras import install
 from tests.packaging.parts import PARTS, modules
 
@@ -126,8 +127,9 @@ def test_a_command_without_its_extra_ends_in_a_line_that_names_it(
 ) -> None:
     ran = alone(installed, "from outbox.__main__ import main; main()", command, OUTBOX_HOME=str(tmp_path))
     assert ran.returncode == Code.BAD_INPUT, ran.stderr
-    assert "\n" not in ran.stderr.strip()
-    assert install(lacks) in ran.stderr
+    line, link = ran.stderr.splitlines()
+    assert install(lacks) in line
+    assert link == f"help: {of_problem(Problem.MISSING_PACKAGE)}"
 
 
 def imported(package: ModuleType) -> set[str]:

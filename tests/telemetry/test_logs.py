@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from outbox.cli.running import set_up_logs
+from outbox.cli.logs import set_up_logs
 from tests.cli.conftest import Cli, cli, environment
 
 __all__ = ["cli", "environment"]

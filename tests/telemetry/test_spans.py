@@ -25,7 +25,7 @@ from opentelemetry.trace import SpanKind, Tracer, format_span_id, format_trace_i
 
 import outbox
 from outbox import current
-from outbox.cli.running import set_up_logs
+from outbox.cli.logs import set_up_logs
 from outbox.compose.kafka import open_publisher, open_relay, running
 from outbox.compose.telemetry import Unwatched, watching
 from outbox.compose.worker import open_worker

@@ -116,7 +116,7 @@ def test_so_does_a_command(wrong: tuple[str, str], monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OUTBOX_DATABASE_URL", url)
     ran = CliRunner().invoke(app, ["status"])
     assert ran.exit_code == 3
-    (line,) = ran.stderr.splitlines()
+    line, _ = ran.stderr.splitlines()
     assert line.startswith("outbox: Postgres can't be reached: ")
     assert said in line
     assert line.endswith(f"(check {OVER_TLS})")

@@ -14,7 +14,7 @@ from psycopg import sql
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from structlog.testing import capture_logs
 
-from outbox.cli.running import set_up_logs
+from outbox.cli.logs import set_up_logs
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome, Refused, Transient

@@ -1,0 +1,52 @@
+"""What the command line says leads to a section that is there, and each error has one."""
+
+import re
+
+import pytest
+
+from outbox import documentation
+from outbox.cli.main import COMMANDS
+from outbox.documentation import Problem
+from outbox.errors import ErrorCode
+from tests.docs.pages import Page
+from tests.docs.test_commands import headings
+
+ERRORS = Page("docs/errors.md")
+LINKS = [
+    *map(documentation.of_problem, Problem),
+    *map(documentation.of_code, ErrorCode),
+    *map(documentation.of_command, COMMANDS),
+]
+
+
+def sections(of: str) -> list[str]:
+    """The sections of a part of the page, in their order, by their anchors."""
+    _, _, part = ERRORS.text.partition(f"\n## {of}\n")
+    part, _, _ = part.partition("\n## ")
+    return [
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^### (.+)$", part, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_each_link_leads_to_a_section(link: str) -> None:
+    path, _, anchor = link.removeprefix(documentation.SITE).partition("#")
+    assert anchor in headings(Page(path.replace(".html", ".md")))
+
+
+def test_each_error_has_its_section_and_each_section_its_error() -> None:
+    assert sections("What a command says") == list(Problem)
+    assert sections("Error codes") == list(ErrorCode)
+
+
+def test_each_section_says_what_to_do() -> None:
+    for section in re.split(r"^### ", ERRORS.text, flags=re.MULTILINE)[1:]:
+        assert section.count("\n**Do:** ") == 1, section
+
+
+def test_pages_show_links_as_they_are() -> None:
+    for name in ("README.md", "docs/errors.md"):
+        shown = re.findall(r"^ *help: (\S+)$", Page(name).text, re.MULTILINE)
+        assert shown
+        assert set(shown) <= set(LINKS)
