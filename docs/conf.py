@@ -57,7 +57,7 @@ mermaid_fullscreen = False
 mermaid_height = "auto"
 
 _LINK = re.compile(r"^- \[[^\]]+\]\(([^)#]+)\.md\)", re.MULTILINE)
-_INDEXES = {root_doc, "docs/decisions/README"}
+_INDEXES = {root_doc, "docs/decisions/README", "docs/examples/README"}
 
 
 def _navigate(app: Sphinx, docname: str, source: list[str]) -> None:

@@ -54,5 +54,7 @@ def _bare(cell: str) -> str:
 
 
 PAGES = [
-    Page(str(path.relative_to(ROOT))) for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    Page(str(path.relative_to(ROOT)))
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    if "node_modules" not in path.parts
 ]

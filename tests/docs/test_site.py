@@ -7,7 +7,7 @@ import pytest
 import outbox
 from tests.docs.pages import PAGES, ROOT, Page
 
-INDEXES = (Page("docs/README.md"), Page("docs/decisions/README.md"))
+INDEXES = tuple(Page(f"docs/{folder}README.md") for folder in ("", "decisions/", "examples/"))
 
 
 def listed(index: Page) -> set[str]:

@@ -1,23 +1,27 @@
 """The Kafka wire seen from its topics: what a test puts there, and reads there."""
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from outbox.compose.kafka import flow
+from outbox.compose.kafka import flow, running
 from outbox.kafka.connection import Cluster
+from outbox.kafka.producer import Producer
+from outbox.kafka.publisher import Publisher
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.relay import RelayStore
-from tests.store.conftest import enqueue, query
+from tests.store.conftest import Query, enqueue, query
 from tests.worker.conftest import Bench
 
 __all__ = ["enqueue", "query"]
 
+Work = Callable[[], Awaitable[None]]
 _AGAIN = 300
 
 
@@ -33,13 +37,20 @@ class Broker:
         return f"{self.cluster.prefix}.{name}"
 
     def put(
-        self, topic: str, value: bytes | None, *, key: bytes = b"k", partition: int | None = None
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes = b"k",
+        partition: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Add a record, whatever it holds."""
         if self._producer is None:
             # Doubles do no harm here, so a broker that has just lost what it knew of us needs no sequence.
             self._producer = KafkaProducer(**self.cluster.options, enable_idempotence=False)
-        self._producer.send(self.topic(topic), value=value, key=key, partition=partition).get(timeout=240)
+        record = {"value": value, "key": key, "partition": partition, "headers": list(headers)}
+        self._producer.send(self.topic(topic), **record).get(timeout=240)
 
     def read(self, topic: str) -> list[Any]:
         """All records of a topic, each partition's in order."""
@@ -103,3 +114,34 @@ async def relay_store(settings: Settings) -> AsyncIterator[RelayStore]:
 async def open_relay_store(settings: Settings) -> AsyncIterator[RelayStore]:
     async with open_engine(settings.database_url.get_secret_value()) as engine:
         yield RelayStore(engine, flow(settings))
+
+
+@pytest.fixture
+async def work(bench: Bench, query: Query) -> Work:
+    """Publishing is on; a worker works until nothing is left."""
+    await query("UPDATE outbox.instance SET publishes = true")
+
+    async def run() -> None:
+        async with bench.worker() as worker:
+            await worker.run()
+
+    return run
+
+
+@asynccontextmanager
+async def publishing(settings: Settings, producer: Producer | None = None) -> AsyncIterator[Publisher]:
+    async with (
+        open_engine(settings.database_url.get_secret_value()) as engine,
+        producer or Producer(Broker(settings).cluster.options) as found,
+    ):
+        publisher = Publisher(
+            RelayStore(engine, flow(settings)), found, prefix=settings.kafka_prefix, poll_seconds=0.02
+        )
+        async with running(publisher):
+            yield publisher
+
+
+async def drained(query: Query) -> None:
+    async with asyncio.timeout(240):
+        while await query("SELECT FROM outbox.publications"):  # noqa: ASYNC110 - the event is in Postgres
+            await asyncio.sleep(0.02)

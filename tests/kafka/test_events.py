@@ -1,79 +1,37 @@
 """Public events: every event of a schedule, in the order of its lane, at least once, as CloudEvents."""
 
-import asyncio
 import copy
-import importlib.util
-import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from uuid import UUID
 
 import jsonschema
 import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from outbox.compose.kafka import flow, running
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Done, Outcome, Refused
 from outbox.flow.table import Consumer, EventType
 from outbox.kafka import cloudevents
 from outbox.kafka.producer import Producer, Record
-from outbox.kafka.publisher import Publisher
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.instance import instance
-from outbox.store.relay import RelayStore
 from outbox.testing import armed
-from tests.kafka.conftest import Broker
+from tests.kafka.conftest import Broker, Work, drained, publishing
 from tests.store.conftest import Enqueue, Query
 from tests.worker.conftest import Bench
 
-Work = Callable[[], Awaitable[None]]
 FROZEN = Path(__file__).parent / "schemas" / "event.1.json"
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "live_schedules.py"
 
 
 @pytest.fixture(params=["direct", "kafka"])
 def bench(request: pytest.FixtureRequest, database: str, topics: dict[str, object]) -> Bench:
     return Bench(database, topics if request.param == "kafka" else None)
-
-
-@pytest.fixture
-async def work(bench: Bench, query: Query) -> Work:
-    """Publishing is on; a worker works until nothing is left."""
-    await query("UPDATE outbox.instance SET publishes = true")
-
-    async def run() -> None:
-        async with bench.worker() as worker:
-            await worker.run()
-
-    return run
-
-
-@asynccontextmanager
-async def publishing(settings: Settings, producer: Producer | None = None) -> AsyncIterator[Publisher]:
-    async with (
-        open_engine(settings.database_url.get_secret_value()) as engine,
-        producer or Producer(Broker(settings).cluster.options) as found,
-    ):
-        publisher = Publisher(
-            RelayStore(engine, flow(settings)), found, prefix=settings.kafka_prefix, poll_seconds=0.02
-        )
-        async with running(publisher):
-            yield publisher
-
-
-async def drained(query: Query) -> None:
-    async with asyncio.timeout(240):
-        while await query("SELECT FROM outbox.publications"):  # noqa: ASYNC110 - the event is in Postgres
-            await asyncio.sleep(0.02)
 
 
 def types(records: Sequence[Any]) -> dict[str, list[str]]:
@@ -339,38 +297,3 @@ def test_a_change_that_breaks_subscribers_is_found(
     new = orjson.loads(FROZEN.read_bytes())
     change(new)
     assert complaint in incompatible(orjson.loads(FROZEN.read_bytes()), new)
-
-
-# The example subscriber.
-
-
-def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("live_schedules", EXAMPLE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("bench", ["direct"], indirect=True)
-async def test_the_example_keeps_a_table_of_what_stands(
-    work: Work, settings: Settings, broker: Broker, enqueue: Enqueue, query: Query, *, agent: str
-) -> None:
-    await enqueue("gone")
-    await enqueue("gone", "delete")
-    await enqueue("again")
-    await enqueue("again", "delete")
-    again: UUID = await enqueue("again")
-    await work()
-    async with publishing(settings):
-        await drained(query)
-    subscriber = example()
-    table = sqlite3.connect(":memory:")
-    table.execute(subscriber.TABLE)
-    events = broker.read("events")
-    for records in (events, events[3:5], events):  # as redelivered
-        subscriber.take_in(table, records)
-        standing = table.execute("SELECT schedule_id, intent_id FROM schedules WHERE intent_id IS NOT NULL")
-        assert standing.fetchall() == [(f"{agent}--again", str(again))]
-    table.close()

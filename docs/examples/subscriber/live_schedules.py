@@ -11,6 +11,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -32,8 +33,9 @@ GONE = "UPDATE schedules SET intent_id = NULL WHERE schedule_id = :schedule_id"
 CHANGES = {"schedule.created": STANDS, "schedule.deleted": GONE}
 
 
-def take_in(table: sqlite3.Connection, records: Iterable[Any]) -> None:
-    """Bring the table up to date with some records, in one transaction."""
+def take_in(table: sqlite3.Connection, records: Iterable[Any]) -> list[str]:
+    """Bring the table up to date with some records, in one transaction; returns what is new, in words."""
+    told = []
     with table:
         for record in records:
             headers = {name: value.decode() for name, value in record.headers}
@@ -43,25 +45,29 @@ def take_in(table: sqlite3.Connection, records: Iterable[Any]) -> None:
             change = CHANGES.get(headers["ce_type"])
             if news and change:
                 table.execute(change, event)
+                told.append(f"{event['schedule_id']} {headers['ce_type'].removeprefix('schedule.')}")
+    return told
 
 
 def main() -> None:
     """Follow the topic for ever."""
     table = sqlite3.connect(sys.argv[1])
     table.execute(TABLE)
-    consumer = KafkaConsumer(
+    with KafkaConsumer(
         os.environ.get("OUTBOX_KAFKA_PREFIX", "agent-schedules") + ".events",
         bootstrap_servers=os.environ["OUTBOX_KAFKA_BOOTSTRAP"].split(","),
         group_id="live-schedules",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-    )
-    while True:
-        for records in consumer.poll(timeout_ms=1000).values():
-            take_in(table, records)
-        # After the table's own commit: a crash in between only delivers again.
-        consumer.commit()
+    ) as consumer:
+        while True:
+            for records in consumer.poll(timeout_ms=1000).values():
+                for line in take_in(table, records):
+                    print(line, flush=True)
+            # After the table's own commit: a crash in between only delivers again.
+            consumer.commit()
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):
+        main()
