@@ -34,6 +34,12 @@ def migrate(
         bool,
         typer.Option("--print-grants", help="Only print the SQL that gives each role the least it needs."),
     ] = False,
+    grant: Annotated[
+        bool,
+        typer.Option(
+            "--grant", help="Also give each role the least it needs; roles that are missing are made."
+        ),
+    ] = False,
     revision: Annotated[
         str, typer.Option(help="The revision to go to; 'base' removes the outbox and all it holds.")
     ] = "head",
@@ -47,8 +53,10 @@ def migrate(
     if print_grants:
         out.out(GRANTS, end="")
         return
+    if grant and revision != "head":
+        raise ValueError("--grant gives what the newest revision has: it goes without --revision")
     configured = load_settings()
-    before, after = compose.database.migrate(configured, revision=revision)
+    before, after = compose.database.migrate(configured, revision=revision, grant=grant)
     made = compose.kafka.create_topics(configured) if after and configured.kafka_bootstrap else []
     if as_json:
         print_json({"before": before, "after": after, "topics": made})
@@ -57,6 +65,8 @@ def migrate(
         out.print(f"already at revision {after}")
     else:
         out.print(f"migrated from {before or 'nothing'} to {after or 'nothing'}")
+    if grant:
+        out.print("each role has what it needs")
     for topic in made:
         out.print(f"made topic {topic}")
 

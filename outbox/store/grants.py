@@ -12,6 +12,10 @@ BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role);
         END IF;
     END LOOP;
+    -- Membership is not the owner's to give, unless the owner made the roles.
+    IF NOT pg_has_role('outbox_operator', 'outbox_producer', 'MEMBER') THEN
+        GRANT outbox_producer TO outbox_operator;
+    END IF;
 END $$;
 GRANT USAGE ON SCHEMA outbox TO outbox_producer, outbox_worker, outbox_operator;
 
@@ -67,5 +71,4 @@ GRANT EXECUTE ON FUNCTION
     outbox.failure_groups(),
     outbox.oldest_unparked(integer), outbox.requested_at(uuid)
     TO outbox_operator;
-GRANT outbox_producer TO outbox_operator;
 """

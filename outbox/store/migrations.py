@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 import outbox
 from outbox.store.engine import sync_engine
+from outbox.store.grants import GRANTS
 
 # One host at a time: the second waits for the commit of the first, and finds the work done. The table is as
 # Alembic would make it. Whoever made it just now, at the same time, has committed when that is found out.
@@ -28,6 +29,7 @@ _TAKE_TURN = text("""
 _LIMIT = text("UPDATE outbox.limits SET max_request_bytes = :most WHERE max_request_bytes <> :most")
 _INSTANCE = text("UPDATE outbox.instance SET id = :instance WHERE id <> :instance")
 _PUBLISHES = text("UPDATE outbox.instance SET publishes = :publishes WHERE publishes <> :publishes")
+_GRANT = text(GRANTS)
 _VERSIONS = text("SELECT to_regclass('outbox.alembic_version') IS NOT NULL")
 
 
@@ -70,6 +72,7 @@ def migrate(
     publishes: bool = False,
     instance: UUID | None = None,
     revision: str = "head",
+    grant: bool = False,
 ) -> tuple[str | None, str | None]:
     """Upgrade (or downgrade) to a revision, in one transaction.
 
@@ -79,6 +82,7 @@ def migrate(
         publishes: whether events are to be published.
         instance: which outbox this is; None: as the database has it.
         revision: ``head``, ``base`` or a revision's name.
+        grant: whether to give each role what it needs of the newest revision.
 
     Returns:
         The revision before and the one after; None: the outbox isn't there.
@@ -96,6 +100,8 @@ def migrate(
                 connection.execute(_PUBLISHES, {"publishes": publishes})
                 if instance is not None:
                     connection.execute(_INSTANCE, {"instance": instance})
+            if grant:
+                connection.execute(_GRANT)
             return before, after
     finally:
         engine.dispose()

@@ -32,6 +32,17 @@ def test_the_grants_that_are_printed_run(cli: Cli, database: str) -> None:
         connection.rollback()
 
 
+def test_migrate_gives_each_role_what_it_needs_if_asked(cli: Cli, empty_database: str) -> None:
+    granted = cli("migrate", "--grant", OUTBOX_DATABASE_URL=empty_database)
+    assert (granted.code, granted.out) == (0, "migrated from nothing to 0002\neach role has what it needs\n")
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("SET ROLE outbox_worker")
+        connection.execute("SELECT outbox.pending(false)")
+    older = cli("migrate", "--grant", "--revision", "0001", OUTBOX_DATABASE_URL=empty_database)
+    assert older.code == 2
+    assert "--revision" in older.err
+
+
 def test_settings_are_listed_with_secrets_masked(cli: Cli, stack: StackInfo) -> None:
     rows = {row["name"]: row for row in cli("settings", "--json").lines}
     assert rows["OUTBOX_LEASE_SECONDS"]["value"] == 3.0

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from typing import LiteralString
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from outbox.store.grants import GRANTS
 from outbox.store.migrations import migrate
@@ -152,6 +154,25 @@ def test_every_function_with_its_owners_rights_pins_its_search_path(database: st
         pinned = functions(connection, "prosecdef AND 'search_path=pg_catalog, pg_temp' = ANY(proconfig)")
     assert entrusted == pinned
     assert {"enqueue", "enqueue_many", "claim", "settle", "standing", "pending", "intent_result"} <= entrusted
+
+
+def test_an_owner_who_may_make_no_roles_grants_to_those_that_there_are(
+    database: str, empty_database: str
+) -> None:
+    with psycopg.connect(database, autocommit=True) as elsewhere:
+        elsewhere.execute(GRANTS.encode())  # roles are the cluster's
+    owner = f"owner_{uuid4().hex[:8]}"
+    name = sql.Identifier(owner)
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {}").format(name))
+        place = sql.Identifier(admin.info.dbname)
+        admin.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(place, name))
+        migrate(f"{empty_database}?options=-crole%3D{owner}", max_request_bytes=1000, grant=True)
+        admin.execute("SET ROLE outbox_worker")
+        allowed(admin, CLAIM)
+        admin.execute("RESET ROLE")
+        admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(name))
+        admin.execute(sql.SQL("DROP ROLE {}").format(name))
 
 
 def test_a_downgrade_takes_the_grants_along(database: str) -> None:
