@@ -17,6 +17,7 @@ from outbox.console.reads import Reads, SharedReads
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.telemetry.http import listen
+from outbox.telemetry.systemd import notifying
 from outbox.telemetry.watched import watching
 
 _END_SECONDS = 2
@@ -109,5 +110,6 @@ async def listening(settings: Settings, host: str, port: int) -> AsyncIterator[L
     """
     Access(settings).require_guarded(host)
     with listen(host, port, "OUTBOX_CONSOLE") as line:
-        async with open_console(settings) as (app, watch):
+        # Its loop is the event loop, which feeds the watchdog itself.
+        async with open_console(settings) as (app, watch), notifying({}):
             yield Listening(app, watch, settings, line)

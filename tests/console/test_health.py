@@ -2,17 +2,19 @@
 
 import asyncio
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
+import pytest
 
 from outbox.compose.doctor import examine
 from outbox.compose.presence import RELAY, present
 from outbox.console.shared import Shared
 from outbox.stack import StackInfo
 from tests.conftest import settings_for
-from tests.console.conftest import Consoles
+from tests.console.conftest import Consoles, served
 from tests.console.test_access import TOKENS, VIEWER, bearer
 
 
@@ -100,3 +102,15 @@ async def test_probes_are_answered_and_metrics_shown_to_who_may_see(consoles: Co
     metrics = await client.get("/metrics", headers=bearer(VIEWER))
     assert metrics.headers["content-type"].startswith("text/plain")
     assert 'outbox_waiting{place="incoming"}' in metrics.text
+
+
+async def test_systemd_is_told_when_it_listens_and_when_it_stops(
+    stack: StackInfo, as_operator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(240)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        async with served(stack, as_operator):
+            assert systemd.recv(100) == b"READY=1"
+        assert systemd.recv(100) == b"STOPPING=1"
