@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs site screenshots dist clean
+.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs manifests site screenshots dist clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
@@ -20,6 +20,7 @@ help:
 	@echo "make fix    format, and mend what can be mended"
 	@echo "make docs   write docs/commands.md, docs/settings.md and docs/metrics.md anew from the code"
 	@echo "make site   build the documentation's site into .site/html; whatever is wrong with a page or a link fails"
+	@echo "make manifests   render deploy/kustomize anew from the chart in deploy/chart"
 	@echo "make screenshots   take the pictures of the console's pages anew, for docs/console.md"
 	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
 	@echo "make dist   build sdist and wheel, check them, try the wheel with each extra   (PYTHONS='python3.12 python3.13')"
@@ -114,6 +115,9 @@ MERMAID_SHA512 := 525219ad16ab881d754d8d51b538145a9eb9b6986d06fe024aaeefc92d9967
 site: $(READY) .site/$(MERMAID)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d .site/doctrees \
 		-D html_static_path=site/static,../.site/$(MERMAID) . .site/html
+
+manifests: $(READY)
+	$(BIN)/python -m tests.deploy.rendered
 
 screenshots: $(READY)
 	$(BIN)/python -m tests.console.screenshots
