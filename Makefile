@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs manifests site screenshots dist clean
+.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs manifests site screenshots dist api clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
@@ -18,11 +18,12 @@ help:
 	@echo "make chaos  a long campaign of troubles on the real servers   (ARGS='--seed 7 --intents 500')"
 	@echo "make lint   formatting, lint, types, import directions, secrets"
 	@echo "make fix    format, and mend what can be mended"
-	@echo "make docs   write docs/commands.md, docs/settings.md and docs/metrics.md anew from the code"
+	@echo "make docs   write docs/commands.md, docs/settings.md, docs/metrics.md and docs/api.txt anew from the code"
 	@echo "make site   build the documentation's site into .site/html; whatever is wrong with a page or a link fails"
 	@echo "make manifests   render deploy/kustomize anew from the chart in deploy/chart"
 	@echo "make screenshots   take the pictures of the console's pages anew, for docs/console.md"
 	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
+	@echo "make api AGAINST=v0.2.0   what callers of that version would have to change"
 	@echo "make dist   build sdist and wheel, check them, try the wheel with each extra   (PYTHONS='python3.12 python3.13')"
 	@echo "make clean  remove the environment and the embedded stack's data"
 
@@ -100,6 +101,7 @@ docs: $(READY)
 	$(BIN)/python -m outbox.cli.settings_page > docs/settings.md
 	$(BIN)/python -m outbox.cli.metrics_page > docs/metrics.md
 	$(BIN)/python -m outbox.cli.commands_page > docs/commands.md
+	$(BIN)/python -m tests.packaging.api
 
 # What draws the diagrams, served with the pages: a reader's browser asks nobody else.
 MERMAID := mermaid-11.12.1
@@ -127,6 +129,9 @@ $(RELEASE): pyproject.toml $(READY)
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .release
 	@$(BIN)/uv pip install --quiet --python .release --group release
 	@touch $@
+
+api: $(READY)
+	$(BIN)/python -m tests.packaging.api --against $(AGAINST)
 
 dist: $(READY) $(RELEASE)
 	rm -rf dist
