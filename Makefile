@@ -5,11 +5,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test campaigns coverage model simulate mutants chaos bench lint fix docs manifests site screenshots dist api clean
+.PHONY: help demo test examples campaigns coverage model simulate mutants chaos bench lint fix docs manifests site screenshots dist api clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
 	@echo "make test   all tests on the real servers   (ARGS=tests/unit/test_flow.py, ARGS='-k lane' for some)"
+	@echo "make examples   the examples in other languages, built and run; needs node, npm and go"
 	@echo "make campaigns  short campaigns of troubles on both wires, and each row of the benchmarks once"
 	@echo "make coverage   all of these tests, and which lines they reach"
 	@echo "make model  every state that a lane can reach with ARGS faults (2)"
@@ -52,7 +53,12 @@ test: export TEST_WIRES := $(WIRES)
 # Compiled once, whatever the machine's habit: each process of the tests would do it anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
-	$(BIN)/python $(PYTEST) -m "not campaign" $(ARGS)
+	$(BIN)/python $(PYTEST) -m "not campaign and not toolchain" $(ARGS)
+
+examples: $(READY)
+	@for tool in node npm go; do command -v $$tool >/dev/null || \
+		{ echo "make examples needs node, npm and go, and there is no $$tool: https://nodejs.org, https://go.dev"; exit 1; }; done
+	$(BIN)/python -m pytest -n 0 --durations=15 -m toolchain tests/examples $(ARGS)
 
 # What they start keeps both cores busy by itself.
 campaigns: WORKERS := -n 2 --dist loadfile
@@ -61,7 +67,7 @@ campaigns: $(READY)
 
 coverage: $(READY)
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run $(PYTEST) $(ARGS)
+	$(BIN)/python -m coverage run $(PYTEST) -m "not toolchain" $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
