@@ -16,7 +16,7 @@ from authzed.api.v1 import (
     SubjectReference,
     WriteRelationshipsRequest,
 )
-from grpcutil import insecure_bearer_token_credentials  # type: ignore[import-untyped]
+from grpcutil import insecure_bearer_token_credentials
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import outbox

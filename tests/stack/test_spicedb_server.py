@@ -28,7 +28,7 @@ from authzed.api.v1 import (
 )
 from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
-from grpcutil import insecure_bearer_token_credentials  # type: ignore[import-untyped]
+from grpcutil import insecure_bearer_token_credentials
 
 from outbox.stack import Stack, StackInfo
 

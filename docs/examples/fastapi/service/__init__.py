@@ -1,0 +1,1 @@
+"""Schedules of agents over HTTP."""
