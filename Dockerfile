@@ -17,6 +17,8 @@ FROM ${PYTHON}
 LABEL org.opencontainers.image.title="agent-schedule-outbox" \
       org.opencontainers.image.description="An outbox that keeps Postgres, SpiceDB and Temporal agreed about agent schedules" \
       org.opencontainers.image.licenses="Apache-2.0"
+# With a name: libpq asks for it, and what operators do is written down by it.
+RUN groupadd --gid 10001 outbox && useradd --uid 10001 --gid outbox --no-create-home outbox
 COPY --from=build /opt/outbox /opt/outbox
 ENV PATH=/opt/outbox/bin:$PATH
 # A number, so that Kubernetes can tell that it is not root.

@@ -42,6 +42,12 @@ def test_both_stages_stand_on_one_image_that_is_named_by_digest() -> None:
     assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["${PYTHON}"] * 2
 
 
+def test_the_user_has_a_name() -> None:
+    """libpq refuses to connect for one who has none, where the URL names no user."""
+    (user,) = re.findall(r"^USER (\d+):", DOCKERFILE, re.MULTILINE)
+    assert re.search(rf"^RUN .*\buseradd .*--uid {user} ", DOCKERFILE, re.MULTILINE)
+
+
 def test_it_is_built_from_what_docker_is_given() -> None:
     given = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
     copied = {

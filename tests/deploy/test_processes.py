@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -66,10 +66,13 @@ class Deployed:
         self._secrets = secrets
         self._logs = logs
 
-    def run(self, name: str) -> "subprocess.CompletedProcess[str]":
-        """A process that ends by itself."""
+    def run(self, name: str) -> None:
+        """A process that ends by itself, with 0."""
         command, told = self._process(name)
-        return subprocess.run(command, env=told, capture_output=True, text=True, check=False, timeout=SECONDS)
+        ended = subprocess.run(
+            command, env=told, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
 
     @contextmanager
     def running(self, name: str, port_setting: str) -> Iterator[str]:
@@ -127,56 +130,73 @@ def login(database: str, *, role: str | None = None) -> Iterator[str]:
         admin.execute(sql.SQL("DROP ROLE {}").format(identifier))
 
 
-async def test_from_the_migration_to_a_schedule(
-    stack: StackInfo,
-    spicedb_schema: None,
-    pod: None,
-    roles: None,
-    *,
-    empty_database: str,
-    agent: str,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def install(
+    stack: StackInfo, spicedb_schema: None, pod: None, roles: None, *, empty_database: str, tmp_path: Path
+) -> Iterator[Callable[..., Deployed]]:
+    """Has the chart installed with settings, and its migration done, as far as the pods of a test go."""
     del spicedb_schema, pod, roles  # there for their effects
     told = stack.environment()
-    settings = {name: told[name] for name in ("OUTBOX_SPICEDB_ENDPOINT", "OUTBOX_TEMPORAL_ADDRESS")}
-    settings |= {
-        "OUTBOX_SPICEDB_TLS": "false",
-        "OUTBOX_TEMPORAL_NAMESPACE": told["OUTBOX_TEMPORAL_NAMESPACE"],
+    stores = {"OUTBOX_SPICEDB_TLS": "false"} | {
+        name: told[name]
+        for name in ("OUTBOX_SPICEDB_ENDPOINT", "OUTBOX_TEMPORAL_ADDRESS", "OUTBOX_TEMPORAL_NAMESPACE")
     }
-    secrets: dict[str, dict[str, str]] = {}
-    deployed = Deployed(settings, secrets, tmp_path)
-
     with ExitStack() as logins:
 
-        def secret(name: str, role: str | None) -> None:
+        def secret(role: str | None) -> dict[str, str]:
             url = logins.enter_context(login(empty_database, role=role))
             token = {"OUTBOX_SPICEDB_TOKEN": told["OUTBOX_SPICEDB_TOKEN"], "OUTBOX_CONSOLE_TOKEN": TOKEN}
-            secrets[name] = {"OUTBOX_DATABASE_URL": url, **token}
+            return {"OUTBOX_DATABASE_URL": url, **token}
 
-        secret("outbox-owner", None)
-        secret("outbox-worker", "outbox_worker")
-        secret("outbox-operator", "outbox_operator")
-        for name in ("migrate", "authz-schema"):
-            ended = deployed.run(name)
-            assert ended.returncode == 0, ended.stderr
+        def installed(**settings: str) -> Deployed:
+            secrets = {
+                "outbox-owner": secret(None),
+                "outbox-worker": secret("outbox_worker"),
+                "outbox-operator": secret("outbox_operator"),
+            }
+            deployed = Deployed(stores | settings, secrets, tmp_path)
+            for name in ("migrate", "authz-schema"):
+                deployed.run(name)
+            return deployed
 
-        with deployed.running("worker", "OUTBOX_HTTP_PORT"), psycopg.connect(empty_database) as producer:
-            request = outbox.CreateSchedule(
-                agent_id=agent, name="daily", workflow_name="W", task_queue="q", interval_seconds=3600
-            )
-            intent = outbox.sync.enqueue_create(
-                producer, request, principal=outbox.Principal(user_id="alice")
-            )
-            producer.commit()
-            result = await outbox.wait(empty_database, intent.id, timeout=SECONDS)
-            assert result.status is outbox.Status.SUCCEEDED
-            for name in ("doctor", "prune"):
-                ended = deployed.run(name)
-                assert ended.returncode == 0, ended.stdout + ended.stderr
+        yield installed
 
-        with deployed.running("console", "OUTBOX_CONSOLE_PORT") as url:
-            headers = {"Authorization": f"Bearer {TOKEN}"}
-            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=SECONDS) as operator:
-                answer = await operator.get(f"/api/v1/schedules/{intent.schedule_id}")
-            assert answer.json()["agrees"] is True
+
+async def created(database: str, agent: str) -> outbox.Intent:
+    """An intent that a worker has created the schedule of."""
+    request = outbox.CreateSchedule(
+        agent_id=agent, name="daily", workflow_name="W", task_queue="q", interval_seconds=3600
+    )
+    async with await psycopg.AsyncConnection.connect(database) as producer:
+        intent = await outbox.enqueue_create(producer, request, principal=outbox.Principal(user_id="alice"))
+    result = await outbox.wait(database, intent.id, timeout=SECONDS)
+    assert result.status is outbox.Status.SUCCEEDED
+    return intent
+
+
+async def test_from_the_migration_to_a_schedule(
+    install: Callable[..., Deployed], empty_database: str, agent: str
+) -> None:
+    deployed = install()
+    with deployed.running("worker", "OUTBOX_HTTP_PORT"):
+        intent = await created(empty_database, agent)
+        for name in ("doctor", "prune"):
+            deployed.run(name)
+    with deployed.running("console", "OUTBOX_CONSOLE_PORT") as url:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=SECONDS) as operator:
+            answer = await operator.get(f"/api/v1/schedules/{intent.schedule_id}")
+        assert answer.json()["agrees"] is True
+
+
+@pytest.mark.campaign
+async def test_on_the_kafka_wire_with_the_relay(
+    install: Callable[..., Deployed], kafka: str, empty_database: str, agent: str
+) -> None:
+    deployed = install(OUTBOX_WIRE="kafka", OUTBOX_KAFKA_BOOTSTRAP=kafka, OUTBOX_KAFKA_PREFIX=agent)
+    with (
+        deployed.running("relay", "OUTBOX_HTTP_PORT"),
+        deployed.running("worker", "OUTBOX_HTTP_PORT"),
+    ):
+        await created(empty_database, agent)
+        deployed.run("doctor")
