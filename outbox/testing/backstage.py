@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -48,6 +48,7 @@ class Backstage:
     """Answers what the fixtures ask; starts the stack at once."""
 
     def __init__(self, stack: Stack) -> None:
+        self._stack = stack
         self._around = ExitStack()
         loop = asyncio.get_running_loop()
         self._starting: Future[Stack] = loop.run_in_executor(None, self._around.enter_context, stack)
@@ -57,10 +58,9 @@ class Backstage:
 
     async def answer(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Answer the one request of a connection."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+        task = cast("Task[None]", asyncio.current_task())
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
         request = json.loads(await reader.read())
         try:
             answer = {"done": await self._do(request["ask"], request["told"])}
@@ -79,6 +79,8 @@ class Backstage:
         with self._around:
             for database in list(self._trials):
                 await self._end(database)
+            # It takes a second to stop in order, and what it holds goes anyway.
+            self._stack.kill("temporal")
 
     async def _do(self, what: str, told: dict[str, Any]) -> Any:
         match what:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,20 +141,18 @@ class Backstage:
         return answer["done"]
 
     def log(self, since: int = 0) -> str:
-        """What was logged there, from a place on."""
-        with (self.home / _LOG).open("rb") as log:
-            log.seek(since)
-            return log.read().decode(errors="replace")
+        """What was logged there, from a place on; nothing, where it has gone with the rest."""
+        with suppress(FileNotFoundError):
+            return (self.home / _LOG).read_bytes()[since:].decode(errors="replace")
+        return ""
 
     def log_size(self) -> int:
         """The place where the log goes on."""
-        return (self.home / _LOG).stat().st_size
+        log = self.home / _LOG
+        return log.stat().st_size if log.exists() else 0
 
     def _log_tail(self) -> str:
-        try:
-            return self.log()[-_TAIL_CHARACTERS:].strip()
-        except OSError:
-            return "gone"
+        return self.log()[-_TAIL_CHARACTERS:].strip()
 
 
 class Converge:

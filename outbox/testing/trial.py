@@ -87,13 +87,13 @@ class Trial:
             async with asyncio.timeout(seconds):
                 await task
         except TimeoutError:
-            waiting = {row["schedule_id"]: None for row in (await read_history(self.database_url)).queue}
-            stories = await self._stories(waiting)
+            queue = (await read_history(self.database_url)).queue
+            stories = await self._stories({row["schedule_id"] for row in queue if row["place"] != "deferred"})
             raise TimeoutError(f"something goes on still after {seconds:g} s\n\n{stories}") from None
         violations, _ = await judge(self.settings, before=self._theirs, granted=granted)
         if violations:
             told = "\n".join(map(str, violations))
-            stories = await self._stories({one.schedule_id: None for one in violations if one.schedule_id})
+            stories = await self._stories({one.schedule_id for one in violations if one.schedule_id})
             raise Violated(f"the stores are not as they must be\n{told}\n\n{stories}")
 
     async def leave(self, schedules: Collection[str]) -> None:
@@ -175,6 +175,7 @@ class Trial:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "outbox", "show", schedule_id),
             env=own | {"OUTBOX_DATABASE_URL": self.database_url},
+            cwd="/",  # where no .env is
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

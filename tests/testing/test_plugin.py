@@ -83,8 +83,9 @@ def test_what_goes_wrong_is_told_and_ctrl_c_leaves_nothing(tmp_path: Path) -> No
         "ValueError: gRPC has no status UNAVIALABLE",
         "TimeoutError: no call came to the gate in 0.1 s",
         "foreign: Temporal had Scheduled(stamp=None, runs=None, revision=None), and has None",
+        "tuples: SpiceDB has ",
         "Captured outbox log call",
-        "5 failed, 1 passed, 1 error",
+        "6 failed, 1 passed, 1 error",
     ):
         assert words in told
 

@@ -2,9 +2,18 @@
 
 import signal
 from datetime import timedelta
+from uuid import UUID
 
 import psycopg
 import pytest
+from authzed.api.v1 import (
+    InsecureClient,
+    ObjectReference,
+    Relationship,
+    RelationshipUpdate,
+    SubjectReference,
+    WriteRelationshipsRequest,
+)
 from temporalio.client import (
     Client,
     Schedule,
@@ -24,9 +33,9 @@ DAILY = outbox.CreateSchedule(
 ALICE = outbox.Principal(user_id="alice")
 
 
-def order(database: str) -> None:
+def order(database: str) -> UUID:
     with psycopg.connect(database) as connection:
-        outbox.sync.enqueue_create(connection, DAILY, principal=ALICE)
+        return outbox.sync.enqueue_create(connection, DAILY, principal=ALICE).id
 
 
 async def test_behind_its_back(
@@ -72,6 +81,21 @@ async def test_somebody_elses(
     await outbox_converge()
     await temporal.get_schedule_handle(DAILY.schedule_id).delete()
     await outbox_converge()
+
+
+def test_granted(outbox_stack: StackInfo, outbox_database: str, outbox_converge: Converge) -> None:
+    intent = order(outbox_database)
+    outbox_converge.sync()
+    reader = Relationship(
+        resource=ObjectReference(object_type="agent_schedule", object_id=DAILY.schedule_id),
+        relation="reader",
+        subject=SubjectReference(object=ObjectReference(object_type="user", object_id="bob")),
+    )
+    grant = RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=reader)
+    spicedb = InsecureClient(outbox_stack.spicedb_endpoint, outbox_stack.spicedb_token)
+    spicedb.WriteRelationships(WriteRelationshipsRequest(updates=[grant]))
+    outbox_converge.sync(granted={intent: ["reader@user:bob"]})
+    outbox_converge.sync()
 
 
 def test_the_names_are_free_again(outbox_database: str, outbox_converge: Converge) -> None:
