@@ -8,6 +8,7 @@ from enum import StrEnum
 
 SITE = "https://agent-schedule-outbox.readthedocs.io/en/stable/"
 """What ``make site`` builds, of the newest release."""
+SETTINGS = f"{SITE}docs/settings.html"
 
 
 class Problem(StrEnum):

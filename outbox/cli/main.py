@@ -26,6 +26,7 @@ COMMANDS = {
         "Start real Postgres, SpiceDB and Temporal for development, migrated and with the schema applied.",
     ),
     "down": ("stack", "Stop the embedded stack; its data stays."),
+    "init": ("init", "Write a .env that names the three stores, and tell what to do next."),
     "migrate": (
         "setup",
         "Bring the outbox's tables and functions to the newest revision; make Kafka's topics, if it is set.",

@@ -11,8 +11,9 @@ from outbox import compose
 from outbox.cli import ledger, tables
 from outbox.cli.configuration import acting, load_settings
 from outbox.cli.replays import planned as show_plan
-from outbox.cli.running import Code, CommandError, Json, Reason, command, out, print_json, progress
+from outbox.cli.running import Code, CommandError, Json, Reason, among, command, out, print_json, progress
 from outbox.cli.tables import cell
+from outbox.errors import ErrorCode
 from outbox.flow.table import Status
 from outbox.when import moment
 
@@ -35,7 +36,9 @@ async def replay(
         Status | None, typer.Option(help="All that are failed, or all that are parked.")
     ] = None,
     schedule: Annotated[str | None, typer.Option(help="All failed and parked ones of one schedule.")] = None,
-    error: Annotated[str | None, typer.Option(help="All with this error code.")] = None,
+    error: Annotated[
+        str | None, typer.Option(help="All with this error code.", autocompletion=among(ErrorCode))
+    ] = None,
     group: Annotated[str | None, typer.Option(help="All of a group that `outbox failures` lists.")] = None,
     since: Annotated[str | None, typer.Option(help="All that ended or parked since: 15m, 2h, ISO.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen to each.")] = False,

@@ -10,7 +10,7 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
@@ -38,6 +38,11 @@ err = PipedConsole(stderr=True)
 debug: ContextVar[bool] = ContextVar("debug", default=False)
 verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 called: ContextVar[str] = ContextVar("called", default="")
+
+
+def among(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """Complete one of these."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
 
 
 class Code(IntEnum):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outbox.cli.configuration import load_settings
-from outbox.cli.running import Json, command, print_json
+from outbox.cli.running import Json, among, command, print_json
 from outbox.flow.table import Consumer
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def register(app: typer.Typer) -> None:
 async def run(
     *,
     only: Annotated[
-        str | None, typer.Option(help="Serve one store alone: authz (SpiceDB) or temporal.")
+        str | None,
+        typer.Option(help="Serve one store alone: authz (SpiceDB) or temporal.", autocompletion=among(_ONLY)),
     ] = None,
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="End when no intent is pending (parked ones don't count).")

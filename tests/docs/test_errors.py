@@ -35,6 +35,10 @@ def test_each_link_leads_to_a_section(link: str) -> None:
     assert anchor in headings(Page(path.replace(".html", ".md")))
 
 
+def test_the_link_to_all_settings_leads_to_their_page() -> None:
+    assert Page(documentation.SETTINGS.removeprefix(documentation.SITE).replace(".html", ".md")).path.exists()
+
+
 def test_each_error_has_its_section_and_each_section_its_error() -> None:
     assert sections("What a command says") == list(Problem)
     assert sections("Error codes") == list(ErrorCode)

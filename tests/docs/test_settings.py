@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from outbox.cli.init import ASKED, contents
 from outbox.cli.settings_page import page
 from outbox.settings import Settings
 from tests.docs.pages import PAGES, ROOT
@@ -34,6 +35,12 @@ def test_the_example_environment_is_settings(monkeypatch: pytest.MonkeyPatch) ->
     read = Settings(_env_file=ROOT / ".env.example")
     assert read.spicedb_endpoint == "localhost:50051"
     assert not read.spicedb_tls
+
+
+def test_the_example_environment_names_what_outbox_init_asks_for_or_offers() -> None:
+    given = set(re.findall(r"^(OUTBOX_\w+)=", (ROOT / ".env.example").read_text("utf-8"), re.MULTILINE))
+    assert given <= set(re.findall(r"^(?:# )?(OUTBOX_\w+)=", contents(ASKED), re.MULTILINE))
+    assert given >= {f"OUTBOX_{name.upper()}" for name in ASKED}
 
 
 def test_compose_gets_every_variable_from_the_example_environment() -> None:
