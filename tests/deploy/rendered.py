@@ -1,5 +1,7 @@
-"""The manifests that Kustomize starts from: the chart's, rendered. `make manifests` writes them."""
+"""What `make manifests` writes: the version into the chart, and the chart rendered for Kustomize."""
 
+import re
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.deploy.tools import run
@@ -27,6 +29,13 @@ def template(*values: str, only: str | None = None) -> str:
     return run("helm", "template", "outbox", CHART, *chosen, *(f"--set={one}" for one in values))
 
 
+def chart_of_this_version() -> str:
+    """``Chart.yaml``, with the version of the package that it deploys."""
+    told = (CHART / "Chart.yaml").read_text("utf-8")
+    this = version("agent-schedule-outbox")
+    return re.sub(r"^appVersion: .*$", f"appVersion: {this}", told, flags=re.MULTILINE)
+
+
 def files() -> dict[Path, str]:
     """Each file that is rendered, with what belongs in it."""
     return {KUSTOMIZE / name: _file(Path(name).name, *values) for name, values in _FILES.items()}
@@ -39,5 +48,6 @@ def _file(name: str, *values: str) -> str:
 
 
 if __name__ == "__main__":
+    (CHART / "Chart.yaml").write_text(chart_of_this_version(), "utf-8")
     for path, text in files().items():
         path.write_text(text, "utf-8")
