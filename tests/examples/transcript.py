@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
+from difflib import unified_diff
 from pathlib import Path
 
 from tests.docs.pages import Page
@@ -14,7 +15,14 @@ _TIME = re.compile(r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d(?:\.\d+)?")
 _ANYTHING = re.escape("...\n")
 
 
-async def replay(page: Page, *, at: Path, environment: Mapping[str, str], agent: str = "agent-7") -> None:
+async def replay(
+    page: Page,
+    *,
+    at: Path,
+    environment: Mapping[str, str],
+    agent: str = "agent-7",
+    seconds: float = SECONDS,
+) -> None:
     """Run the page's consoles that are marked ``run``, one after another; stderr is shown, too.
 
     Ids and times are other ones each time. A line of three dots stands for any lines.
@@ -24,6 +32,7 @@ async def replay(page: Page, *, at: Path, environment: Mapping[str, str], agent:
         at: the working directory.
         environment: all that the commands get.
         agent: to take instead.
+        seconds: after so many, something hangs.
     """
     text = "".join(page.blocks("console", mark="run")).replace("agent-7", agent)
     shown = _commands(text)
@@ -38,12 +47,16 @@ async def replay(page: Page, *, at: Path, environment: Mapping[str, str], agent:
         cwd=at,
         env=dict(environment),
     )
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(seconds):
         printed, _ = await shell.communicate()
     came = printed.decode().split(_MARK)[1:]
     assert len(came) == len(shown), printed.decode()
-    seen = [(command, settled(output, wanted)) for (command, wanted), output in zip(shown, came, strict=True)]
-    assert seen == [(command, _plain(wanted)) for command, wanted in shown]
+    seen = [
+        f"$ {_plain(command)}\n{settled(output, wanted)}"
+        for (command, wanted), output in zip(shown, came, strict=True)
+    ]
+    differences = "\n".join(unified_diff(_plain(text).splitlines(), "".join(seen).splitlines(), lineterm=""))
+    assert not differences, differences
 
 
 def settled(output: str, wanted: str) -> str:
