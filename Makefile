@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test examples campaigns coverage model simulate mutants chaos bench lint fix docs manifests site screenshots dist api clean
+.PHONY: help demo test examples campaigns coverage model simulate mutants chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
@@ -17,7 +17,7 @@ help:
 	@echo "make simulate  2,000 simulated runs, each from a seed   (ARGS='--seed 7 --trace', ARGS='--minutes 30')"
 	@echo "make mutants   break one rule at a time: the simulation or the SQL's tests must notice"
 	@echo "make chaos  a long campaign of troubles on the real servers   (ARGS='--seed 7 --intents 500')"
-	@echo "make lint   formatting, lint, types, import directions, secrets"
+	@echo "make lint   formatting, lint, types, import directions, workflows, secrets"
 	@echo "make fix    format, and mend what can be mended"
 	@echo "make docs   write docs/commands.md, docs/settings.md, docs/metrics.md and docs/api.txt anew from the code"
 	@echo "make site   build the documentation's site into .site/html; whatever is wrong with a page or a link fails"
@@ -26,6 +26,8 @@ help:
 	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
 	@echo "make api AGAINST=v0.2.0   what callers of that version would have to change"
 	@echo "make dist   build sdist and wheel, check them, try the wheel with each extra   (PYTHONS='python3.12 python3.13')"
+	@echo "make licences sbom vulnerabilities   of what an install with every extra brings today"
+	@echo "make lowest   some of the tests with the lowest versions that are allowed   (ARGS=tests/store)"
 	@echo "make clean  remove the environment and the embedded stack's data"
 
 $(READY): pyproject.toml
@@ -88,6 +90,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet --no-progress --min-severity medium .github/workflows
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
 fix: $(READY)
@@ -145,6 +148,40 @@ dist: $(READY) $(RELEASE)
 	.release/bin/twine check --strict dist/*.tar.gz dist/*.whl
 	$(BIN)/python -m tests.packaging dist/*.whl $(PYTHONS)
 
+# An install with every extra, as it is resolved today.
+EVERYTHING := .release/everything
+everything: $(RELEASE)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(EVERYTHING)
+	@$(BIN)/uv pip install --quiet --python $(EVERYTHING) '.[mcp,testing]'
+
+# Which are allowed stands in pyproject.toml; one that isn't fails.
+licences: everything
+	.release/bin/pip-licenses --python $(EVERYTHING)/bin/python --output-file .release/licences.md
+	@sed -i '/^| Name /,$$d' docs/licences.md && cat .release/licences.md >> docs/licences.md
+
+sbom: everything
+	@mkdir -p dist
+	.release/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+		--output-file dist/agent-schedule-outbox.cdx.json $(EVERYTHING)/bin/python
+
+# Asks the package index for each; what it doesn't know fails, too.
+vulnerabilities: everything
+	.release/bin/pip-audit --strict --path $(EVERYTHING)/lib/python*/site-packages
+
+# The tools that test stay the newest; the libraries that are tested with are the lowest that pyproject.toml allows.
+LOWEST := .lowest/ready
+$(LOWEST): pyproject.toml $(READY)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .lowest
+	@$(BIN)/uv pip compile --quiet --python .lowest --resolution lowest-direct --extra embedded --no-annotate \
+		--output-file .lowest/versions.txt pyproject.toml
+	@$(BIN)/uv pip install --quiet --python .lowest --constraint .lowest/versions.txt --group dev --editable '.[embedded]'
+	@touch $@
+
+SOME := tests/packaging tests/cli tests/unit tests/producer tests/store/test_settle.py tests/consumers \
+	tests/pipeline/test_traces.py tests/telemetry tests/console/test_reading.py tests/kafka/test_wire.py
+lowest: $(LOWEST)
+	.lowest/bin/python $(PYTEST) -m "not campaign" $(or $(ARGS),$(SOME))
+
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down
-	rm -rf .venv .outbox .bench .site .release dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .outbox .bench .site .release .lowest dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, LiteralString
 
 import psycopg
@@ -88,7 +88,7 @@ def _make_ready(connection: Any, _: Any) -> None:
     """
     driver = getattr(connection, "driver_connection", connection)
     try:
-        with connection.cursor() as cursor:
+        with closing(connection.cursor()) as cursor:  # SQLAlchemy 2.0's is no context manager
             cursor.execute(_OWN_SESSION, (driver.info.backend_pid,))
             if cursor.fetchone() == (None,):
                 driver.prepare_threshold = None
