@@ -14,6 +14,7 @@ from tests.examples.transcript import replay
 
 # A minute's work, and bounds are for hangs alone.
 HANGS = 2400
+PATIENT = {"OUTBOX_STEP_TIMEOUT_SECONDS": "300", "OUTBOX_LEASE_SECONDS": "600"}
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(HANGS + SECONDS)]
 
 
@@ -29,4 +30,4 @@ def folder() -> Iterator[Path]:
 
 async def test_its_page_shows_what_happens(folder: Path) -> None:
     page = Page("docs/examples/cut-over/README.md")
-    await replay(page, at=folder, environment=blind(), seconds=HANGS)
+    await replay(page, at=folder, environment=blind() | PATIENT, seconds=HANGS)

@@ -38,7 +38,7 @@ def folder(name: str, tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(producer: str) -> dict[str, str]:
     # Nothing here needs a compiler of C.
-    return blind() | {"DATABASE_URL": producer, "CGO_ENABLED": "0"}
+    return blind() | {"DATABASE_URL": producer, "WAIT_SECONDS": str(SECONDS), "CGO_ENABLED": "0"}
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -19,7 +21,6 @@ const (
        reports cancel NUMBER USER`
 	failed   = 1
 	badInput = 2
-	patience = 30 * time.Second
 )
 
 func main() {
@@ -78,7 +79,11 @@ func told(ctx context.Context, pool *pgxpool.Pool, err error, intents ...Intent)
 	if err != nil {
 		return err
 	}
-	ctx, done := context.WithTimeout(ctx, patience)
+	seconds, err := strconv.Atoi(cmp.Or(os.Getenv("WAIT_SECONDS"), "30"))
+	if err != nil {
+		return err
+	}
+	ctx, done := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
 	defer done()
 	failures := 0
 	for _, intent := range intents {

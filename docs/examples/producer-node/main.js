@@ -10,7 +10,7 @@ const USAGE = `usage: node main.js migrate
        node main.js cancel NUMBER USER`;
 const FAILED = 1;
 const BAD_INPUT = 2;
-const SECONDS = 30;
+const SECONDS = Number(process.env.WAIT_SECONDS ?? 30);
 
 const url = process.env.DATABASE_URL;
 const [command, ...words] = process.argv.slice(2);
