@@ -122,8 +122,10 @@ def test_make_targets_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=repr)
 def test_links_lead_somewhere(page: Page) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.prose()):
-        if link.startswith(("http://", "https://")):
+    prose = page.prose()
+    for link in re.findall(r"\]\(([^)]+)\)", prose) + re.findall(r'(?:src|srcset)="([^"]+)"', prose):
+        if ":" in link:
+            assert re.fullmatch(r"https://(\w[\w-]*\.)+[a-z]{2,}(/[^\s]*)?", link), link
             continue
         name, _, heading = link.partition("#")
         target = (page.path.parent / name).resolve() if name else page.path
