@@ -117,10 +117,10 @@ async def test_who_may_not_is_refused_before_anything_is_written(
         await client.patch("/schedules", json=change),
         await client.delete(url),
         await client.get(url),
-        await client.get("/schedules/no%20agent/nightly"),
+        await client.get("/schedules/agent/nightly%00"),
         await client.post("/schedules", json=nightly, headers={"X-User": "bob@example.com"}),
     ]
-    assert [problem(one)["status"] for one in refused] == [403, 403, 403, 404, 404, 422]
+    assert [problem(one)["status"] for one in refused] == [403, 403, 403, 404, 422, 422]
     with psycopg.connect(logins.owner) as connection:
         assert connection.execute("SELECT count(*) FROM outbox.intents").fetchone() == (0,)
 
@@ -168,9 +168,11 @@ async def test_the_same_key_asks_once(
 async def test_what_is_wrong_with_a_body_is_pointed_at(
     client: httpx.AsyncClient, nightly: dict[str, Any]
 ) -> None:
-    bad = nightly | {"start_at": "tomorrow", "workflow_params": {"a": ["\0"]}}
+    bad = nightly | {"start_at": "tomorrow", "workflow_params": {"a/b": ["\0"]}}
     found = problem(await client.post("/schedules", json=bad))
-    assert [one["pointer"] for one in found["errors"]] == ["#/workflow_params/a/0", "#/start_at"]
+    assert [one["pointer"] for one in found["errors"]] == ["#/workflow_params/a~1b/0", "#/start_at"]
+    (parameter,) = problem(await client.get("/schedules/agent/nightly%00"))["errors"]
+    assert parameter["parameter"] == "name"
     late = await client.post(
         "/schedules", json=nightly, headers={"Idempotency-Key": "k" * 256}, params={"wait": 1}
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from authzed.api.v1 import AsyncClient
-from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request
 from grpcutil import insecure_bearer_token_credentials
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -31,13 +31,15 @@ def _backends(request: Request) -> Backends:
 
 
 def _user(
-    x_user: Annotated[str, Header(pattern="^[a-z0-9-]+$", description="as a gateway has found out")],
+    x_user: Annotated[str, Header(pattern="^[a-z0-9-]{1,100}$", description="as a gateway has found out")],
 ) -> str:
     return x_user
 
 
 Backend = Annotated[Backends, Depends(_backends)]
 User = Annotated[str, Depends(_user)]
+AgentId = Annotated[str, Path(pattern="^[A-Za-z0-9_|/=+-]{1,128}$")]
+Name = Annotated[str, Path(pattern="^[a-z0-9-]{1,64}$")]
 
 
 @asynccontextmanager

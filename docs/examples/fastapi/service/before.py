@@ -25,7 +25,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from service.access import may, readable
-from service.app import Backend, User, make_app
+from service.app import AgentId, Backend, Name, User, make_app
 from service.live import describe
 from service.problems import Problem, forbidden, not_found
 
@@ -35,8 +35,8 @@ router = APIRouter()
 class CreateSchedule(BaseModel):
     """What a schedule is made of."""
 
-    agent_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_|/=+]+(-[A-Za-z0-9_|/=+]+)*$")]
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
+    agent_id: Annotated[str, Field(pattern="^[A-Za-z0-9_|/=+-]{1,128}$")]
+    name: Annotated[str, Field(pattern="^[a-z0-9-]{1,64}$")]
     workflow_name: str
     task_queue: str
     workflow_params: dict[str, Any] = {}
@@ -64,7 +64,7 @@ async def create(wanted: CreateSchedule, user: User, on: Backend) -> dict[str, A
 
 
 @router.delete("/schedules/{agent_id:path}/{name}")
-async def delete(agent_id: str, name: str, user: User, on: Backend) -> dict[str, Any]:
+async def delete(agent_id: AgentId, name: Name, user: User, on: Backend) -> dict[str, Any]:
     """Remove a schedule."""
     schedule_id = f"{agent_id}--{name}"
     if not await may(on.spicedb, user, "delete", "agent_schedule", schedule_id):
@@ -86,7 +86,7 @@ async def list_(user: User, on: Backend) -> list[str]:
 
 
 @router.get("/schedules/{agent_id:path}/{name}")
-async def read(agent_id: str, name: str, user: User, on: Backend) -> dict[str, Any]:
+async def read(agent_id: AgentId, name: Name, user: User, on: Backend) -> dict[str, Any]:
     """One schedule, as Temporal has it."""
     schedule_id = f"{agent_id}--{name}"
     if not await may(on.spicedb, user, "read", "agent_schedule", schedule_id):

@@ -57,12 +57,12 @@ def handle(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid_body(_: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [_wrong(error["loc"][1:], error["msg"]) for error in error.errors()]
+        errors = [_wrong(*error["loc"], reason=error["msg"]) for error in error.errors()]
         return Problem(422, "invalid", "the request is not valid", errors=errors).answer()
 
     @app.exception_handler(outbox.InvalidRequest)
     async def invalid_request(_: Request, error: outbox.InvalidRequest) -> JSONResponse:
-        errors = [_wrong(error.field.split("."), error.reason)]
+        errors = [_wrong("body", *error.field.split("."), reason=error.reason)]
         return Problem(422, "invalid", "the request is not valid", errors=errors).answer()
 
     @app.exception_handler(outbox.IdempotencyConflict)
@@ -71,12 +71,12 @@ def handle(app: FastAPI) -> None:
 
     @app.exception_handler(grpc.RpcError)
     async def no_answer(_: Request, error: grpc.RpcError) -> JSONResponse:
-        # An id that SpiceDB takes for none: nobody may do anything with it.
-        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-            return Problem(404, "not_found", "there is nothing of that name").answer()
-        return Problem(503, "unavailable", "SpiceDB gave no answer, so nothing was done").answer()
+        return Problem(503, "unavailable", f"SpiceDB gave no answer: {error.code()}").answer()
 
 
-def _wrong(path: Any, reason: str) -> dict[str, str]:
-    """What is wrong, and where: a JSON pointer."""
-    return {"pointer": "#" + "".join(f"/{place}" for place in path), "detail": reason}
+def _wrong(where: str, *path: object, reason: str) -> dict[str, str]:
+    """What is wrong, and where: of a body a JSON pointer, else the parameter's name."""
+    if where != "body":
+        return {"parameter": str(path[0]), "detail": reason}
+    places = (str(place).replace("~", "~0").replace("/", "~1") for place in path)
+    return {"pointer": "#" + "".join(f"/{place}" for place in places), "detail": reason}

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 import outbox
 from service import outcomes
 from service.access import may, readable
-from service.app import Backend, Backends, User, make_app
+from service.app import AgentId, Backend, Backends, Name, User, make_app
 from service.live import describe
 from service.outcomes import How, answer
 from service.problems import forbidden, not_found
@@ -38,7 +38,7 @@ async def update(wanted: outbox.UpdateSchedule, user: User, on: Backend, how: Ho
 
 
 @router.delete("/schedules/{agent_id:path}/{name}", status_code=202)
-async def delete(agent_id: str, name: str, user: User, on: Backend, how: How) -> JSONResponse:
+async def delete(agent_id: AgentId, name: Name, user: User, on: Backend, how: How) -> JSONResponse:
     """Ask for a schedule to be removed."""
     wanted = outbox.DeleteSchedule(agent_id=agent_id, name=name)
     if not await may(on.spicedb, user, "delete", "agent_schedule", wanted.schedule_id):
@@ -53,7 +53,7 @@ async def list_(user: User, on: Backend) -> list[str]:
 
 
 @router.get("/schedules/{agent_id:path}/{name}")
-async def read(agent_id: str, name: str, user: User, on: Backend) -> dict[str, Any]:
+async def read(agent_id: AgentId, name: Name, user: User, on: Backend) -> dict[str, Any]:
     """One schedule, as Temporal has it."""
     schedule_id = f"{agent_id}--{name}"
     # Not the newest answer, which costs more: one that is no older than the schedule's own registration.
