@@ -4,7 +4,16 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from outbox.errors import InvalidRequest
@@ -232,6 +241,10 @@ class UpdateSchedule(_Request):
         if not self.changes:
             raise wrong("must change something: name a field")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if getattr(self, name) is not UNSET}
 
     @property
     def changes(self) -> frozenset[str]:

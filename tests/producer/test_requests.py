@@ -178,6 +178,14 @@ def test_what_an_update_leaves_unset_is_not_changed() -> None:
         UpdateSchedule(agent_id="a", name="n", note=UNSET)
 
 
+def test_what_is_written_as_json_is_read_again() -> None:
+    update = UpdateSchedule(agent_id="a", name="n", end_at="2026-12-01T00:00:00Z", note=None)
+    assert update.model_dump(mode="json").keys() == {"agent_id", "name", "end_at", "note"}
+    assert UpdateSchedule.model_validate_json(update.model_dump_json()) == update
+    request = create(start_at="2026-12-01T00:00:00+01:00", workflow_params={"a": [None]})
+    assert CreateSchedule.model_validate_json(request.model_dump_json()) == request
+
+
 def test_schedule_id() -> None:
     assert DeleteSchedule(agent_id="a-b", name="c--d").schedule_id == "a-b--c--d"
 
