@@ -59,7 +59,8 @@ class Program:
     async def interrupt(self) -> None:
         """End it as Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
-        assert await self.ended() == (0, "")
+        code, said = await self.ended()
+        assert code == 0, said
 
     async def kill(self) -> None:
         """End it as a crash does."""
