@@ -15,6 +15,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from outbox.documentation import SITE
+
 # The module of each command, and the first line of its help; the two are held together by a test.
 COMMANDS = {
     "demo": (
@@ -146,7 +148,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="""An event-driven outbox for agent schedules: intents in, converged schedules out.
+    help=f"""An event-driven outbox for agent schedules: intents in, converged schedules out.
 
     Producers write intents into Postgres; workers (`outbox run`) bring SpiceDB and Temporal to them, in order
     per schedule, with compensation on failure. A first look: [bold]outbox demo[/bold].
@@ -156,6 +158,8 @@ app = typer.Typer(
 
     Exit codes: 0 done, 1 it ran and found something wrong, 2 bad usage or input, 3 a component can't be
     reached, 4 --wait ran out of time, 130 Ctrl-C, 141 nobody read on (`| head -1`).
+
+    All pages: {SITE}
     """,
 )
 

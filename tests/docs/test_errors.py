@@ -1,6 +1,7 @@
 """What the command line says leads to a section that is there, and each error has one."""
 
 import re
+import tomllib
 
 import pytest
 
@@ -8,7 +9,7 @@ from outbox import documentation
 from outbox.cli.main import COMMANDS
 from outbox.documentation import Problem
 from outbox.errors import ErrorCode
-from tests.docs.pages import Page
+from tests.docs.pages import ROOT, Page
 from tests.docs.test_commands import headings
 
 ERRORS = Page("docs/errors.md")
@@ -37,6 +38,11 @@ def test_each_link_leads_to_a_section(link: str) -> None:
 
 def test_the_link_to_all_settings_leads_to_their_page() -> None:
     assert Page(documentation.SETTINGS.removeprefix(documentation.SITE).replace(".html", ".md")).path.exists()
+
+
+def test_the_package_names_the_same_site() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["urls"]["Documentation"] == documentation.SITE
 
 
 def test_each_error_has_its_section_and_each_section_its_error() -> None:
