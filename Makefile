@@ -21,7 +21,7 @@ help:
 	@echo "make fix    format, and mend what can be mended"
 	@echo "make docs   write docs/commands.md, docs/settings.md, docs/metrics.md and docs/api.txt anew from the code"
 	@echo "make site   build the documentation's site into .site/html; whatever is wrong with a page or a link fails"
-	@echo "make manifests   bring deploy/chart to this version, and render deploy/kustomize from it"
+	@echo "make manifests   bring docs/deploy/chart to this version, and render docs/deploy/kustomize from it"
 	@echo "make screenshots   take the pictures of the console's pages anew, for docs/console.md"
 	@echo "make bench  measure beside plain clients and other queues, hours  (ROWS='P1 P3' ARGS='--scale quick')"
 	@echo "make api AGAINST=v0.2.0   what callers of that version would have to change"

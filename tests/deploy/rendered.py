@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.deploy.tools import run
 from tests.docs.pages import ROOT
 
-DEPLOY = ROOT / "deploy"
+DEPLOY = ROOT / "docs/deploy"
 CHART = DEPLOY / "chart"
 KUSTOMIZE = DEPLOY / "kustomize"
 
@@ -44,7 +44,7 @@ def files() -> dict[Path, str]:
 def _file(name: str, *values: str) -> str:
     documents = template(*_ALWAYS, *values, only=name).removeprefix("---\n").split("\n---\n")
     whole = (document.partition("\n")[2].strip("\n") for document in documents)
-    return "# Rendered from deploy/chart by `make manifests`.\n" + "\n---\n".join(whole) + "\n"
+    return "# Rendered from docs/deploy/chart by `make manifests`.\n" + "\n---\n".join(whole) + "\n"
 
 
 if __name__ == "__main__":

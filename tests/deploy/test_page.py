@@ -63,12 +63,12 @@ def test_values_in_the_text_are_values() -> None:
 
 
 def test_the_files_that_are_named_are_there() -> None:
-    named = {word for line in LINES for word in line if word.startswith("deploy/")}
-    assert named >= {"deploy/chart", "deploy/kustomize/overlays/example", "deploy/systemd/."}
+    named = {word for line in LINES for word in line if word.startswith("docs/deploy/")}
+    assert named >= {"docs/deploy/chart", "docs/deploy/kustomize/overlays/example", "docs/deploy/systemd/."}
     assert all((ROOT / name).exists() for name in named)
 
 
 def test_the_units_that_are_started_are_there() -> None:
     ((*_, first, second),) = (line for line in LINES if line[:2] == ["systemctl", "enable"])
     for unit in (first, second):
-        assert (ROOT / f"deploy/systemd/{unit}.service").exists()
+        assert (ROOT / f"docs/deploy/systemd/{unit}.service").exists()

@@ -16,7 +16,7 @@ KNOWN = {f"OUTBOX_{name.upper()}" for name in Settings.model_fields} | {
 }
 FILES = [ROOT / name for name in ("docker-compose.yml", ".env.example", "Dockerfile", "Makefile")]
 FILES += [page.path for page in PAGES]
-FILES += sorted(path for path in (ROOT / "deploy").rglob("*") if path.is_file())
+FILES += sorted(path for path in (ROOT / "docs/deploy").rglob("*") if path.is_file())
 NAME = re.compile(r"\bOUTBOX_[A-Z][A-Z_]*[A-Z]\b")
 
 
