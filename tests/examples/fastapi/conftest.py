@@ -83,7 +83,9 @@ async def serving(
     try:
         async with asyncio.timeout(SECONDS):
             address = await _address(process)
-        async with httpx.AsyncClient(base_url=address, timeout=SECONDS) as client:
+        # A server that answers 500 closes the connection afterwards: the next request takes another.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=address, timeout=SECONDS, limits=limits) as client:
             yield process, client
     finally:
         if process.returncode is None:

@@ -51,7 +51,7 @@ async def test_what_else_such_a_handler_leaks(
     lane, url = pipeline.lane(), f"/schedules/{pipeline.agent}/{NIGHTLY}"
     async with serving("service.before:app", environment) as (_, client):
         pipeline.temporal.lose_reply("CreateSchedule", status=grpc.StatusCode.DEADLINE_EXCEEDED)
-        assert (await client.post("/schedules", json=nightly, headers=ALICE)).status_code == 500
+        assert (await client.post("/schedules", json=nightly, headers=ALICE)).status_code == 503
         # It runs, and its owner may not delete it.
         assert await pipeline.stores.schedule(lane) is not None
         assert (await client.delete(url, headers=ALICE)).status_code == 403

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import httpx
 import psycopg
 import pytest
@@ -130,6 +131,15 @@ async def test_a_store_that_is_away_is_no_permission(
 ) -> None:
     async with pipeline.spicedb.outage():
         assert problem(await client.post("/schedules", json=nightly))["status"] == 503
+
+
+async def test_a_schedule_that_cannot_be_described_is_not_said_to_be_gone(
+    client: httpx.AsyncClient, pipeline: Pipeline, nightly: dict[str, Any]
+) -> None:
+    await client.post("/schedules", json=nightly)
+    await pipeline.work()
+    pipeline.temporal.fail("DescribeSchedule", status=grpc.StatusCode.PERMISSION_DENIED)
+    assert problem(await client.get(f"/schedules/{pipeline.agent}/{NIGHTLY}"))["status"] == 503
 
 
 async def test_what_fails_is_a_problem(

@@ -6,6 +6,7 @@ import grpc
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from temporalio.service import RPCError
 
 import outbox
 
@@ -72,6 +73,10 @@ def handle(app: FastAPI) -> None:
     @app.exception_handler(grpc.RpcError)
     async def no_answer(_: Request, error: grpc.RpcError) -> JSONResponse:
         return Problem(503, "unavailable", f"SpiceDB gave no answer: {error.code()}").answer()
+
+    @app.exception_handler(RPCError)
+    async def no_answer_either(_: Request, error: RPCError) -> JSONResponse:
+        return Problem(503, "unavailable", f"Temporal gave no answer: {error.status.name}").answer()
 
 
 def _wrong(where: str, *path: object, reason: str) -> dict[str, str]:
