@@ -24,7 +24,8 @@ BEGIN
          ORDER BY i.schedule_id
     LOOP
         IF one.split THEN
-            UPDATE outbox.queue q SET alone = true WHERE q.intent_id = ANY (one.run);
+            UPDATE outbox.queue q SET alone = true, looking = false, cause_code = NULL, cause_message = NULL
+             WHERE q.intent_id = ANY (one.intent_id || one.run);
         ELSIF one.live = 'revise' THEN
             UPDATE outbox.lanes l
                SET revision = one.through,
@@ -204,12 +205,10 @@ BEGIN
                                WHEN i.patient THEN q.patience + i.delay_seconds
                                ELSE q.patience END,
                unknown_until = i.unknown_until,
-               alone = q.alone OR (i.redefines->>'split')::boolean IS TRUE,
-               looking = i.action = 'hold' OR (q.looking AND i.action <> 'advance' AND i.redefines IS NULL),
-               cause_code = CASE WHEN i.action IN ('advance', 'hold') THEN i.error_code
-                                 WHEN i.redefines IS NOT NULL THEN NULL ELSE q.cause_code END,
+               looking = i.action = 'hold' OR (q.looking AND i.action <> 'advance'),
+               cause_code = CASE WHEN i.action IN ('advance', 'hold') THEN i.error_code ELSE q.cause_code END,
                cause_message = CASE WHEN i.action IN ('advance', 'hold') THEN i.error_message
-                                    WHEN i.redefines IS NOT NULL THEN NULL ELSE q.cause_message END,
+                                    ELSE q.cause_message END,
                error_code = CASE i.action WHEN 'advance' THEN NULL ELSE i.error_code END,
                error_message = CASE i.action WHEN 'advance' THEN NULL ELSE i.error_message END,
                failing_since = CASE i.action WHEN 'advance' THEN NULL
