@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test examples campaigns coverage model simulate mutants chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
+.PHONY: help demo test examples campaigns coverage model orders simulate mutants chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
@@ -14,6 +14,7 @@ help:
 	@echo "make campaigns  short campaigns of troubles on both wires, and each row of the benchmarks once"
 	@echo "make coverage   all of these tests, and which lines they reach"
 	@echo "make model  every state that a lane can reach with ARGS faults (2)"
+	@echo "make orders  every order of what may be under way at once in Postgres   (ARGS='claim' for some)"
 	@echo "make simulate  2,000 simulated runs, each from a seed   (ARGS='--seed 7 --trace', ARGS='--minutes 30')"
 	@echo "make mutants   break one rule at a time: the simulation or the SQL's tests must notice"
 	@echo "make chaos  a long campaign of troubles on the real servers   (ARGS='--seed 7 --intents 500')"
@@ -75,6 +76,9 @@ coverage: $(READY)
 
 model: $(READY)
 	$(BIN)/python -m tests.model $(ARGS)
+
+orders: $(READY)
+	$(BIN)/python -m tests.interleaving $(ARGS)
 
 simulate: $(READY)
 	$(BIN)/python -m tests.simulation $(ARGS)

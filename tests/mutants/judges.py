@@ -1,5 +1,7 @@
 """Who catches a mutant: the simulation those of Python, a comparison with the ledger in memory those of SQL.
 
+Of SQL that only matters where calls meet: all orders in which they may.
+
 Each is judged in a process of its own, as a changed module stays. That is why nothing of the project is
 imported before a mutant is in place.
 """
@@ -57,6 +59,8 @@ def _compare(mutant: Mutant, server_url: str, home: Path) -> Verdict:
         url = _database(mutant, server_url, home)
     except LookupError as error:
         return Verdict(None, str(error))
+    if mutant.orders:
+        return asyncio.run(_in_every_order(mutant, url))
     for seed in mutant.tried:
         try:
             asyncio.run(compare(url, seeds=[seed], operations=_OPERATIONS))
@@ -65,6 +69,17 @@ def _compare(mutant: Mutant, server_url: str, home: Path) -> Verdict:
             differs = (line for line in told if line.endswith("differ:"))
             return Verdict(f"comparison {seed}", next(differs, told[-1]))
     return Verdict(None, f"survived {mutant.seeds} comparisons")
+
+
+async def _in_every_order(mutant: Mutant, url: str) -> Verdict:
+    from tests.interleaving.run import play  # noqa: PLC0415 - as above
+    from tests.interleaving.scenarios import SCENARIOS  # noqa: PLC0415 - as above
+
+    (scenario,) = [one for one in SCENARIOS if one.name == mutant.orders]
+    async for report in play(url, [scenario], patient=False):
+        if report.wrong:
+            return Verdict(f"order {report.orders}", report.wrong[0].splitlines()[0])
+    return Verdict(None, f"survived {report.orders} orders")
 
 
 def _database(mutant: Mutant, server_url: str, home: Path) -> str:

@@ -24,6 +24,7 @@ class Mutant:
         times: how often the old line is there; each is changed.
         first: the seed that is tried first, as those before it don't come to what is broken.
         seeds: how many seeds of the simulation (of SQL: of the comparison) may pass before it is caught.
+        orders: of SQL, where only what meets shows it: the scenario that is played in every order.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Mutant:
     times: int = 1
     first: int = 0
     seeds: int = 400
+    orders: str = ""
 
     @property
     def tried(self) -> range:
