@@ -103,7 +103,7 @@ class TestLostReplies:
         await pipeline.work()
         await ends_as(pipeline, intent.id, "created")
         # Going forward may happen at once: nothing had to be held for it.
-        assert [row["action"] for row in await pipeline.ledger.attempts(intent.id)] == ["retry"]
+        assert {row["action"] for row in await pipeline.ledger.attempts(intent.id)} == {"retry"}
         assert pipeline.spicedb.calls(REMOVE) == []
         await pipeline.agree()
 
@@ -114,7 +114,7 @@ class TestLostReplies:
         await pipeline.work()
         await ends_as(pipeline, intent.id, "created")
         # Going forward may happen at once: nothing had to be held for it.
-        assert [row["action"] for row in await pipeline.ledger.attempts(intent.id)] == ["retry"]
+        assert {row["action"] for row in await pipeline.ledger.attempts(intent.id)} == {"retry"}
         assert pipeline.spicedb.calls(REMOVE) == []
         await pipeline.agree()
 
