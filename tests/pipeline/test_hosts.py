@@ -155,8 +155,9 @@ def test_a_postgres_whose_name_does_not_resolve_is_one_line_and_3(tmp_path: Path
         check=False,
     )
     assert ran.returncode == 3
-    *_, line = ran.stderr.splitlines()
+    *_, line, more = ran.stderr.splitlines()
     assert line.startswith("outbox: Postgres: failed to resolve host 'postgres.example'")
+    assert more.startswith("help: https://")
     assert "OUTBOX_DATABASE_URL" in line
 
 

@@ -265,7 +265,9 @@ def test_a_first_up_that_was_killed_while_initializing_is_recovered_from(tmp_pat
         assert first.stdout is not None
         for line in first.stdout:
             if line == "Postgres initializing\n":
-                time.sleep(0.2)
+                # Until there is something half made; it is whole a second of work later.
+                while not (home / "postgres.new").exists():
+                    time.sleep(0.001)
                 os.killpg(first.pid, 9)
                 break
     assert (home / "postgres.new").exists()

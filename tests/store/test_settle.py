@@ -260,8 +260,9 @@ async def test_a_breaker_remembers_since_when_and_probes_ever_more_seldom(
         one = await claim_one(store)
         await store.settle([to(one, Misconfigured(ErrorCode.MISCONFIGURED, "wrong token"))])
         (row,) = await query(
-            "SELECT since, extract(epoch FROM probe_at - (SELECT max(at) FROM outbox.attempts))::float8 AS rest, "
-            "error_code FROM outbox.breakers"
+            "SELECT since, error_code, "
+            "extract(epoch FROM probe_at - (SELECT max(at) FROM outbox.attempts))::float8 AS rest "
+            "FROM outbox.breakers"
         )
         rests.append(row["rest"])
     assert rests == [1, 2, 4, 8, 15, 15, 15]
