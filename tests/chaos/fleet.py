@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_STOP_SECONDS = 60.0
+_STOP_SECONDS = 180.0
 
 
 class Fleet:

@@ -27,7 +27,7 @@ WRITES = {
 READS = {"spicedb": "ReadRelationships", "temporal": "DescribeSchedule"}
 _FAULTS_A_STORM = 12
 _HELD_SECONDS = 20.0
-_DRAIN_SECONDS = 30.0
+_DRAIN_SECONDS = 120.0
 
 
 @dataclass
