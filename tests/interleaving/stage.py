@@ -112,7 +112,9 @@ class Stage:
             waits = await self._asked(_WAITS)
             going = [one for one in self._playing if one.call and not one.call.done()]
             stopping = [one for one in going if self.line.info.backend_pid in waits[one.pid]]
-            moving = [one for one in going if not waits[one.pid]]
+            # Whoever waits for somebody else, as for a vacuum that cuts off a table's end, goes on by itself.
+            ours = {one.pid for one in self._playing} | {self.line.info.backend_pid}
+            moving = [one for one in going if ours.isdisjoint(waits[one.pid])]
             # Where all wait for each other, Postgres ends one of them.
             if not moving and (stopping or not going):
                 places = await self._asked(_PLACES)
