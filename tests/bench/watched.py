@@ -82,7 +82,7 @@ async def _each_way(stage: Stage, work: Work) -> list[list[Side]]:
         with _traced() as observer:
             return await work(observer)
 
-    rounds = 1 if stage.scale.share == 0 else 5
+    rounds = 1 if stage.scale.share == 0 else 9
     return await in_turn(rounds, lambda: work(Unobserved()), counted, traced)
 
 
