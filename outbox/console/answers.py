@@ -8,6 +8,9 @@ from typing_extensions import TypedDict
 
 from outbox.audit.drift import DriftKind, Fix
 from outbox.flow.table import Consumer, EventType, Kind, Status
+from outbox.store.blockers import Blocker
+from outbox.store.halts import Halt
+from outbox.store.sessions import Holder
 
 Json = dict[str, Any]
 """An object whose fields are somebody else's."""
@@ -102,16 +105,6 @@ class Breaker(TypedDict):
     error_message: str
 
 
-class Halt(TypedDict):
-    """A store or a schedule that a person keeps from going on."""
-
-    what: str
-    since: datetime
-    until: datetime | None
-    who: str
-    why: str
-
-
 class Worker(TypedDict):
     """A process that was seen at work in the last hour."""
 
@@ -138,30 +131,6 @@ class Rounds(TypedDict):
     last_looked: int | None
     last_live: int | None
     last_found: dict[str, int] | None
-
-
-class Opened(TypedDict):
-    """What somebody has opened in the database, and not ended."""
-
-    kind: str
-    name: str
-    user_name: str | None
-    application: str | None
-    state: str | None
-    seconds: float | None
-
-
-class Holder(Opened):
-    """What holds vacuum back the furthest."""
-
-    transactions: int
-
-
-class Blocker(Opened):
-    """What holds others up the longest."""
-
-    waiting: int
-    waiting_seconds: float
 
 
 class Minute(TypedDict):

@@ -11,6 +11,7 @@ import psycopg
 
 from outbox.stack import Stack
 from outbox.store.migrations import migrate
+from outbox.testing.databases import database_url
 from tests.interleaving.run import play
 from tests.interleaving.scenarios import SCENARIOS, Scenario
 
@@ -24,7 +25,7 @@ def main() -> int:
         assert info
         with psycopg.connect(info.database_url, autocommit=True) as line:
             line.execute("CREATE DATABASE orders")
-        url = info.database_url.rsplit("/", 1)[0] + "/orders"
+        url = database_url(info, "orders")
         migrate(url, max_request_bytes=262_144)
         broken = asyncio.run(_played(url, chosen))
     print(f"{len(chosen) - broken} passed, {broken} failed")
