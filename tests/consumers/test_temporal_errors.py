@@ -1,5 +1,7 @@
 """Temporal's classification table: closed, and each row reached by the answer it is about."""
 
+import re
+
 import pytest
 from google.protobuf.message import Message
 from temporalio.api.common.v1 import GrpcStatus
@@ -15,6 +17,8 @@ from outbox.errors import ErrorCode
 from outbox.flow.outcome import Misconfigured, Refused, Transient, Unknown
 
 S = RPCStatusCode
+CREDENTIALS, TLS = "OUTBOX_TEMPORAL_API_KEY, _TLS_CERT", "OUTBOX_TEMPORAL_TLS_CA, _TLS_CERT, _API_KEY"
+NO_ANSWER = (Unknown, ErrorCode.UNEXPECTED)
 NO_CONNECTION = "Failed client connect: Server connection error: "
 
 
@@ -33,19 +37,61 @@ def test_every_status_has_a_last_row_and_none_stands_behind_it() -> None:
         assert rows[-1].detail is rows[-1].text is None
 
 
+ALONE = {
+    S.CANCELLED: (Unknown, ErrorCode.TIMED_OUT, None),
+    S.UNKNOWN: (Unknown, ErrorCode.UNEXPECTED, None),
+    S.INVALID_ARGUMENT: (Refused, ErrorCode.REFUSED, None),
+    S.DEADLINE_EXCEEDED: (Unknown, ErrorCode.TIMED_OUT, None),
+    S.NOT_FOUND: (Misconfigured, ErrorCode.MISCONFIGURED, "OUTBOX_TEMPORAL_ADDRESS"),
+    S.ALREADY_EXISTS: (Taken, ErrorCode.RACED, None),
+    S.PERMISSION_DENIED: (Misconfigured, ErrorCode.MISCONFIGURED, CREDENTIALS),
+    S.UNAUTHENTICATED: (Misconfigured, ErrorCode.MISCONFIGURED, CREDENTIALS),
+    S.RESOURCE_EXHAUSTED: (Transient, ErrorCode.OVERLOADED, None),
+    S.FAILED_PRECONDITION: (Misconfigured, ErrorCode.MISCONFIGURED, None),
+    S.ABORTED: (Transient, ErrorCode.OVERLOADED, None),
+    S.OUT_OF_RANGE: (Refused, ErrorCode.REFUSED, None),
+    S.UNIMPLEMENTED: (Misconfigured, ErrorCode.MISCONFIGURED, "OUTBOX_TEMPORAL_ADDRESS"),
+    S.INTERNAL: (Unknown, ErrorCode.UNEXPECTED, None),
+    S.UNAVAILABLE: (Unknown, ErrorCode.CONNECTION_LOST, None),
+    S.DATA_LOSS: (Unknown, ErrorCode.UNEXPECTED, None),
+}
+
+
+def meant(error: Exception) -> tuple[type, ErrorCode, str | None]:
+    """What an answer means for a call that writes, and what its message tells to look at."""
+    answer = classify(error, reads=False)
+    see = re.search(r" \(see (.*)\)$", answer.message)
+    return type(answer), answer.code, see and see.group(1)
+
+
 @pytest.mark.parametrize(
-    ("status", "detail", "outcome"),
+    ("status", "detail", "outcome", "code", "see"),
     [
-        (S.NOT_FOUND, NamespaceNotFoundFailure(namespace="x"), Misconfigured),
-        (S.NOT_FOUND, NotFoundFailure(), Absent),
-        (S.NOT_FOUND, None, Misconfigured),
-        (S.ALREADY_EXISTS, WorkflowExecutionAlreadyStartedFailure(), Taken),
+        (
+            S.NOT_FOUND,
+            NamespaceNotFoundFailure(namespace="x"),
+            Misconfigured,
+            ErrorCode.MISCONFIGURED,
+            "OUTBOX_TEMPORAL_NAMESPACE",
+        ),
+        (S.NOT_FOUND, NotFoundFailure(), Absent, ErrorCode.RACED, None),
+        (S.NOT_FOUND, None, Misconfigured, ErrorCode.MISCONFIGURED, "OUTBOX_TEMPORAL_ADDRESS"),
+        (S.ALREADY_EXISTS, WorkflowExecutionAlreadyStartedFailure(), Taken, ErrorCode.RACED, None),
     ],
 )
 def test_the_detail_decides_whatever_the_text(
-    status: RPCStatusCode, detail: Message | None, outcome: type
+    status: RPCStatusCode, detail: Message | None, outcome: type, code: ErrorCode, see: str | None
 ) -> None:
-    assert isinstance(classify(error(status, "in other words", detail), reads=False), outcome)
+    assert meant(error(status, "in other words", detail)) == (outcome, code, see)
+
+
+def test_every_status_is_expected_here() -> None:
+    assert ALONE.keys() == set(S) - {S.OK}
+
+
+@pytest.mark.parametrize("status", ALONE)
+def test_without_either_the_status_decides(status: RPCStatusCode) -> None:
+    assert meant(error(status, "in other words")) == ALONE[status]
 
 
 # The texts are those of the server and of the client's core, as met on the real ones.
@@ -88,6 +134,13 @@ def test_the_detail_decides_whatever_the_text(
         (S.UNAVAILABLE, "shard status unknown", Unknown, ErrorCode.CONNECTION_LOST),
         (S.UNKNOWN, "transport error", Unknown, ErrorCode.CONNECTION_LOST),
         (S.UNKNOWN, "what?", Unknown, ErrorCode.UNEXPECTED),
+        (S.UNKNOWN, "H2 protocol error", Unknown, ErrorCode.CONNECTION_LOST),
+        (S.UNKNOWN, "Connection reset by peer", Unknown, ErrorCode.CONNECTION_LOST),
+        (S.UNKNOWN, "connection closed", Unknown, ErrorCode.CONNECTION_LOST),
+        (S.UNKNOWN, "Broken pipe", Unknown, ErrorCode.CONNECTION_LOST),
+        (S.INTERNAL, "h2 protocol error: x", Unknown, ErrorCode.CONNECTION_LOST),
+        (S.INTERNAL, "Error reading a body", Unknown, ErrorCode.CONNECTION_LOST),
+        (S.UNAVAILABLE, "dns error", Transient, ErrorCode.UNREACHABLE),
         (S.CANCELLED, "Timeout expired", Unknown, ErrorCode.TIMED_OUT),
         (S.DEADLINE_EXCEEDED, "", Unknown, ErrorCode.TIMED_OUT),
     ],
@@ -99,23 +152,48 @@ def test_without_a_detail_the_text_decides(
     assert (type(answer), answer.code) == (outcome, code)
 
 
+# What the client's core says of a connection that it never made; and of one that it can't make again.
 @pytest.mark.parametrize(
-    ("text", "outcome", "code"),
+    ("text", "outcome", "see"),
     [
-        ('tonic::transport::Error(Transport, "tcp connect error")', Transient, ErrorCode.UNREACHABLE),
-        (
-            "`get_system_info` call error: Status { code: Unauthenticated }",
-            Misconfigured,
-            ErrorCode.MISCONFIGURED,
-        ),
-        ("Custom { error: InvalidCertificate(UnknownIssuer) }", Misconfigured, ErrorCode.MISCONFIGURED),
+        ("`get_system_info` call error: Status { code: Unauthenticated }", Misconfigured, CREDENTIALS),
+        ("`get_system_info` call error: Status { code: 'PermissionDenied' }", Misconfigured, CREDENTIALS),
+        ("received corrupt message of type InvalidContentType", Misconfigured, TLS),
+        ("CorruptMessage", Misconfigured, TLS),
+        ("invalid peer certificate: NotValidForName", Misconfigured, "OUTBOX_TEMPORAL_ADDRESS"),
+        ("H2NotNegotiated", Misconfigured, "OUTBOX_TEMPORAL_ADDRESS"),
+        ("InvalidCertificate(UnknownIssuer)", Misconfigured, "OUTBOX_TEMPORAL_TLS_CA"),
+        ("AlertReceived(CertificateRequired)", Misconfigured, "OUTBOX_TEMPORAL_TLS_CERT"),
+        ("received fatal alert: CertificateExpired", Misconfigured, "OUTBOX_TEMPORAL_TLS_CERT"),
+        ("transport error", Transient, TLS),
+        ("operation was canceled", Transient, TLS),
+        ("h2 protocol error: x", Transient, TLS),
+        ("tls handshake eof", Transient, TLS),
+        ('tonic::transport::Error(Transport, "tcp connect error")', Transient, None),
     ],
 )
 def test_a_connection_that_fails_while_it_is_made_has_no_status(
-    text: str, outcome: type, code: ErrorCode
+    text: str, outcome: type, see: str | None
 ) -> None:
-    answer = classify(RuntimeError(NO_CONNECTION + text), reads=False)
-    assert (type(answer), answer.code) == (outcome, code)
+    code = ErrorCode.MISCONFIGURED if outcome is Misconfigured else ErrorCode.UNREACHABLE
+    assert meant(RuntimeError(NO_CONNECTION + text)) == (outcome, code, see)
+    # Whatever else says so was no connection.
+    assert meant(RuntimeError(text))[:2] == meant(ValueError(NO_CONNECTION + text))[:2] == NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("text", "see"),
+    [
+        ("received corrupt message of type InvalidContentType", TLS),
+        ("invalid peer certificate: certificate not valid for name x", "OUTBOX_TEMPORAL_ADDRESS"),
+        ("invalid peer certificate: UnknownIssuer", "OUTBOX_TEMPORAL_TLS_CA"),
+        ("received fatal alert: CertificateExpired", "OUTBOX_TEMPORAL_TLS_CERT"),
+    ],
+)
+def test_a_connection_that_can_not_be_made_again_tells_why(text: str, see: str) -> None:
+    assert meant(error(S.UNAVAILABLE, text)) == (Misconfigured, ErrorCode.MISCONFIGURED, see)
+    lost = (Unknown, ErrorCode.CONNECTION_LOST, None)
+    assert meant(error(S.UNAVAILABLE, f"history: {text}")) == lost
 
 
 def test_a_read_leaves_nothing_in_doubt() -> None:
@@ -124,9 +202,22 @@ def test_a_read_leaves_nothing_in_doubt() -> None:
 
 
 def test_what_is_not_an_answer_is_unknown() -> None:
-    assert isinstance(classify(TimeoutError(), reads=False), Unknown)
-    answer = classify(RuntimeError("what?"), reads=False)
-    assert answer == Unknown(ErrorCode.UNEXPECTED, "temporal: RuntimeError: what?")
+    assert classify(TimeoutError(), reads=False) == Unknown(
+        ErrorCode.TIMED_OUT, "temporal: no answer within the deadline"
+    )
+    answer = classify(RuntimeError("what? key"), reads=False, api_key=" key")
+    assert answer == Unknown(ErrorCode.UNEXPECTED, "temporal: RuntimeError: what?***")
+
+
+def test_that_a_name_is_taken_or_free_is_no_doubt_of_a_read() -> None:
+    assert isinstance(classify(error(S.ALREADY_EXISTS), reads=True), Taken)
+    assert isinstance(classify(error(S.NOT_FOUND, detail=NotFoundFailure()), reads=True), Absent)
+
+
+def test_a_message_names_the_status_and_a_connections_error_its_kind() -> None:
+    assert classify(error(S.ABORTED, "x"), reads=False).message == "temporal: ABORTED x"
+    never = classify(RuntimeError(NO_CONNECTION + "key"), reads=False, api_key="key")
+    assert never.message == f"temporal: RuntimeError: {NO_CONNECTION}***"
 
 
 def test_messages_are_one_short_line_without_the_api_key() -> None:

@@ -1,0 +1,541 @@
+"""The worker's loop and its settler, in simulated time: what they take, how steps come out, how they end."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from structlog.testing import capture_logs
+
+from outbox import clock, current
+from outbox.errors import ErrorCode
+from outbox.flow.dispatch import Cause, Dispatch
+from outbox.flow.outcome import Done, Outcome, Refused, Transient
+from outbox.flow.settlement import Action, RetryPolicy, Settlement, decide, park
+from outbox.flow.table import Consumer, EventType, Kind
+from outbox.store.work import Settled
+from outbox.worker.loop import Worker, WorkerOptions
+from outbox.worker.settler import Settler
+from outbox.worker.source import DirectSource
+from outbox.worker.wake import WakeSignal
+from tests.simulation.loop import SimulatedLoop
+
+POLICY = RetryPolicy(base_seconds=1.0, cap_seconds=8.0, max_strikes=3)
+CREATE = Dispatch(UUID(int=1), "a--s", Kind.CREATE, EventType.CREATE_REQUESTED, 1, 1, deadline=1e9)
+
+
+class AwayError(Exception):
+    """What a driver raises, with its state."""
+
+    sqlstate: str | None = None
+
+
+class DeniedError(AwayError):
+    sqlstate = "42501"
+
+
+def steps(many: int, **fields: Any) -> list[Dispatch]:
+    return [replace(CREATE, intent_id=UUID(int=number), **fields) for number in range(1, many + 1)]
+
+
+def refuses(error: AwayError) -> Callable[[], Any]:
+    def refuse() -> None:
+        kind = OperationalError if error.sqlstate is None else ProgrammingError
+        raise kind("statement", {}, error)
+
+    return refuse
+
+
+def simulated(going: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    with asyncio.Runner(loop_factory=lambda: SimulatedLoop(1)) as runner, capture_logs():
+        return runner.run(going())
+
+
+class Postgres:
+    """Hands out what the test says, keeps what is settled, and is away when the test says so.
+
+    Attributes:
+        claims: what each claim brings, or does; then nothing.
+        follows: what each settle hands over; then nothing.
+        before: what happens before each settle; then nothing.
+    """
+
+    def __init__(self, *claims: Sequence[Dispatch] | Callable[[], Any]) -> None:
+        self.claims = list(claims)
+        self.follows: list[Sequence[Dispatch]] = []
+        self.before: list[Callable[[], Any]] = []
+        self.matches: Callable[[Settlement], bool] = lambda _: True
+        self.asked: list[tuple[float, Mapping[Consumer, int]]] = []
+        self.settled: list[tuple[float, Settlement]] = []
+        self.batches: list[int] = []
+        self.rooms: list[Mapping[Consumer, int]] = []
+        self.wakes: set[bool] = set()
+        self.left: list[bool | Callable[[], Any]] = []
+        self.asked_for_repairs: list[bool] = []
+
+    async def claim(self, limits: Mapping[Consumer, int]) -> list[Dispatch]:
+        self.asked.append((clock.monotonic(), dict(limits)))
+        brings = self.claims.pop(0) if self.claims else []
+        return list(brings()) if callable(brings) else list(brings)
+
+    async def pending(self, *, repairs: bool) -> bool:
+        self.asked_for_repairs.append(repairs)
+        left = self.left.pop(0) if self.left else False
+        return bool(left()) if callable(left) else left
+
+    async def settle(
+        self, settlements: Sequence[Settlement], *, room: Mapping[Consumer, int], wake: bool = False
+    ) -> Settled:
+        if self.before:
+            happens = self.before.pop(0)()
+            if asyncio.iscoroutine(happens):
+                await happens
+        self.settled += [(clock.monotonic(), one) for one in settlements]
+        self.batches.append(len(settlements))
+        self.rooms.append(dict(room))
+        self.wakes.add(wake)
+        matched = {(one.intent_id, one.lease_number) for one in settlements if self.matches(one)}
+        return Settled(matched, self.follows.pop(0) if self.follows else ())
+
+    def outcomes(self) -> list[tuple[Action, ErrorCode | None, str | None]]:
+        return [(one.action, one.error_code, one.error_message) for _, one in self.settled]
+
+
+class Notifies:
+    on_wake: Callable[[], None]
+
+
+class Effects:
+    """Come out as the test says: by an outcome, an error, or in their own time."""
+
+    def __init__(self, outcome: Outcome | Callable[[Dispatch], Any] = Done()) -> None:  # noqa: B008 - frozen
+        self._outcome = outcome
+        self.applied: list[Dispatch] = []
+        self.looked: list[Dispatch] = []
+        self.logged: list[object] = []
+
+    async def apply(self, dispatch: Dispatch) -> Outcome:
+        self.applied.append(dispatch)
+        self.logged.append(current.attempt.get())
+        answer = self._outcome(dispatch) if callable(self._outcome) else self._outcome
+        outcome: Outcome = await answer if asyncio.iscoroutine(answer) else answer
+        return outcome
+
+    async def look(self, dispatch: Dispatch) -> Outcome:
+        self.looked.append(dispatch)
+        return Done()
+
+
+class Watching:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def took(self, dispatches: Sequence[Dispatch], seconds: float) -> None:
+        self.told.append(("took", len(dispatches), seconds))
+
+    def began(self, dispatch: Dispatch) -> None:
+        self.told.append(("began", dispatch))
+
+    def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+        self.told.append(("attempted", dispatch, outcome, seconds))
+
+    def settled(self, batch: Sequence[Settlement], settled: Settled, seconds: float) -> None:
+        self.told.append(("settled", len(batch), len(settled.matched), seconds))
+
+
+def worker(
+    postgres: Postgres,
+    effects: Effects,
+    *,
+    concurrency: int = 4,
+    serves: Sequence[Consumer] = tuple(Consumer),
+    observer: Watching | None = None,
+    relayed: bool = False,
+    **options: Any,
+) -> Worker:
+    how = {"poll_seconds": 5.0, "drain_seconds": 10.0, "until_idle": True} | options
+    source = DirectSource(postgres, Notifies())
+    source.relayed = relayed
+    return Worker(
+        source,
+        postgres,
+        dict.fromkeys(serves, effects),
+        WorkerOptions(dict.fromkeys(serves, concurrency), POLICY, **how),
+        jitter=random.Random(1),
+        observer=observer,
+    )
+
+
+def after(seconds: float, outcome: Outcome) -> Callable[[Dispatch], Any]:
+    async def comes(_: Dispatch) -> Outcome:
+        await asyncio.sleep(seconds)
+        return outcome
+
+    return comes
+
+
+class TestHowAStepComesOut:
+    def run(self, one: Dispatch, outcome: Any) -> tuple[Postgres, Effects]:
+        postgres, effects = Postgres([one]), Effects(outcome)
+        simulated(worker(postgres, effects).run)
+        return postgres, effects
+
+    def test_as_its_effect_says(self) -> None:
+        for outcome in (Done("token"), Refused(ErrorCode.REFUSED, "no")):
+            postgres, effects = self.run(CREATE, outcome)
+            assert effects.applied == [CREATE]
+            assert [one for _, one in postgres.settled] == [decide(CREATE, outcome, POLICY, random.Random(1))]
+
+    def test_what_is_to_be_looked_at_is_not_applied(self) -> None:
+        looks = replace(CREATE, look=True)
+        postgres, effects = self.run(looks, Refused(ErrorCode.REFUSED, "no"))
+        assert (effects.applied, effects.looked) == ([], [looks])
+        assert postgres.outcomes() == [(Action.ADVANCE, None, None)]
+
+    def test_without_an_answer_by_its_deadline(self) -> None:
+        postgres, _ = self.run(replace(CREATE, deadline=3.0), after(60, Done()))
+        told = (Action.RETRY, ErrorCode.TIMED_OUT, "no answer before the step's deadline")
+        assert postgres.outcomes() == [told]
+        assert [(at, one.unknown) for at, one in postgres.settled] == [(3.0, True)]
+
+    @pytest.mark.parametrize("deadline", [0.0, -5.0])
+    def test_past_its_deadline_it_is_not_waited_for(self, deadline: float) -> None:
+        postgres, _ = self.run(replace(CREATE, deadline=deadline), after(60, Done()))
+        assert [(at, one.error_code) for at, one in postgres.settled] == [(0.0, ErrorCode.TIMED_OUT)]
+
+    def test_by_an_error_that_nobody_expected(self) -> None:
+        def raises(_: Dispatch) -> Outcome:
+            raise KeyError("x" * 1000)
+
+        postgres, _ = self.run(CREATE, raises)
+        [(action, code, message)] = postgres.outcomes()
+        assert (action, code) == (Action.RETRY, ErrorCode.UNEXPECTED)
+        assert message == ("KeyError: '" + "x" * 1000)[:500]
+        assert postgres.settled[0][1].unknown
+
+    @pytest.mark.parametrize("strikes", [3, 4])
+    def test_once_its_workers_died_too_often_it_is_parked_unapplied(self, strikes: int) -> None:
+        killer = replace(CREATE, strikes=strikes)
+        postgres, effects = self.run(killer, Done())
+        cause = Cause(ErrorCode.LEASE_EXPIRED, "every worker that took the step died or stalled")
+        assert [one for _, one in postgres.settled] == [park(killer, cause)]
+        assert effects.applied == []
+
+    def test_before_that_it_is_tried(self) -> None:
+        assert self.run(replace(CREATE, strikes=2), Done())[1].applied
+
+    def test_what_is_logged_meanwhile_belongs_to_it(self) -> None:
+        assert self.run(CREATE, Done())[1].logged == [CREATE]
+
+
+class TestWhatItTakes:
+    def test_as_much_as_it_has_room_for_and_at_once_again_while_there_is_more(self) -> None:
+        postgres = Postgres(steps(4), steps(2))
+        simulated(worker(postgres, Effects(after(1, Done())), serves=[Consumer.AUTHZ]).run)
+        assert [many.get(Consumer.AUTHZ) for at, many in postgres.asked if at == 0] == [4]
+        assert len(postgres.settled) == 6
+        assert max(at for at, _ in postgres.asked) == 2.0, "nothing is polled for while steps are under way"
+
+    def test_where_nothing_is_to_do_it_asks_again_after_its_time(self) -> None:
+        postgres = Postgres([], [], steps(1))
+        postgres.left = [True, True]
+        simulated(worker(postgres, Effects()).run)
+        assert [at for at, _ in postgres.asked][:3] == [0.0, 5.0, 10.0]
+        assert len(postgres.settled) == 1
+
+    def test_where_postgres_is_away_it_asks_again_after_a_second(self) -> None:
+        postgres = Postgres(refuses(AwayError("gone")), steps(1))
+        postgres.left = [True]
+        simulated(worker(postgres, Effects(), poll_seconds=600.0).run)
+        assert [at for at, _ in postgres.asked][:2] == [0.0, 1.0], "however rarely it polls"
+        assert len(postgres.settled) == 1
+
+    def test_where_postgres_can_not_be_used_it_ends(self) -> None:
+        with pytest.raises(ProgrammingError):
+            simulated(worker(Postgres(refuses(DeniedError("no"))), Effects()).run)
+
+    @pytest.mark.parametrize("serves", [tuple(Consumer), (Consumer.AUTHZ,)])
+    def test_it_is_idle_when_nothing_is_left_for_it(self, serves: Sequence[Consumer]) -> None:
+        postgres = Postgres()
+        postgres.left = [True, refuses(AwayError("gone")), False]
+        simulated(worker(postgres, Effects(), serves=serves).run)
+        assert [at for at, _ in postgres.asked] == [0.0, 5.0, 10.0]
+        assert set(postgres.asked_for_repairs) == {Consumer.BOTH in serves}
+
+    def test_asked_whether_anything_is_left_a_postgres_that_can_not_be_used_ends_it(self) -> None:
+        postgres = Postgres()
+        postgres.left = [refuses(DeniedError("no"))]
+        with pytest.raises(ProgrammingError):
+            simulated(worker(postgres, Effects()).run)
+
+    def test_without_being_asked_to_it_never_ends_by_itself(self) -> None:
+        async def going() -> bool:
+            working = asyncio.create_task((one := worker(Postgres(), Effects(), until_idle=False)).run())
+            await asyncio.sleep(1000)
+            ended = working.done()
+            one.stop()
+            await working
+            return ended
+
+        assert simulated(going) is False
+
+    def test_what_follows_is_handed_over_and_worked_on(self) -> None:
+        second = replace(CREATE, event_type=EventType.REGISTERED, lease_number=2)
+        postgres, effects = Postgres([CREATE]), Effects()
+        postgres.follows = [[second]]
+        one = worker(postgres, effects)
+        simulated(one.run)
+        assert effects.applied == [CREATE, second]
+        assert postgres.rooms[0] == {Consumer.AUTHZ: 2, Consumer.TEMPORAL: 2, Consumer.BOTH: 2}
+        assert one.summary() == {"advance": 2, "retry": 0, "hold": 0, "park": 0, "dropped": 0}
+        assert set(one.in_flight().values()) == {0}
+
+    @pytest.mark.parametrize(
+        ("serves", "relayed", "wakes"),
+        [
+            ((Consumer.AUTHZ, Consumer.TEMPORAL), False, False),
+            (tuple(Consumer), False, False),
+            ((Consumer.AUTHZ,), False, True),
+            (tuple(Consumer), True, True),
+        ],
+    )
+    def test_who_else_applies_what_follows_is_woken(
+        self, serves: Sequence[Consumer], *, relayed: bool, wakes: bool
+    ) -> None:
+        postgres = Postgres([CREATE])
+        simulated(worker(postgres, Effects(), serves=serves, relayed=relayed).run)
+        assert postgres.wakes == {wakes}
+
+
+class TestHowItEnds:
+    def test_told_to_stop_it_lets_steps_finish_and_takes_no_more(self) -> None:
+        postgres = Postgres([CREATE], steps(1))
+        one = worker(postgres, Effects(after(8, Done())), until_idle=False)
+
+        async def going() -> tuple[float, bool, bool, int]:
+            working = asyncio.create_task(one.run())
+            await asyncio.sleep(1)
+            under_way, before = one.in_flight()[Consumer.AUTHZ], one.draining
+            one.stop()
+            await working
+            return clock.monotonic(), before, one.draining, under_way
+
+        assert simulated(going) == (8.0, False, True, 1)
+        assert postgres.outcomes() == [(Action.ADVANCE, None, None)]
+        assert postgres.rooms == [{}], "what follows is for others"
+
+    def test_a_step_that_takes_too_long_is_released(self) -> None:
+        postgres = Postgres([CREATE])
+        one = worker(postgres, Effects(after(60, Done())), until_idle=False)
+
+        async def going() -> float:
+            working = asyncio.create_task(one.run())
+            await asyncio.sleep(1)
+            one.stop()
+            await working
+            return clock.monotonic()
+
+        assert simulated(going) == 11.0
+        told = "the worker was stopped while the step was under way"
+        assert postgres.outcomes() == [(Action.RETRY, ErrorCode.RELEASED, told)]
+        assert postgres.settled[0][1].unknown
+
+    def test_what_can_not_be_written_by_then_is_given_up(self) -> None:
+        postgres = Postgres([CREATE])
+        postgres.before = [refuses(AwayError("gone"))] * 100
+        one = worker(postgres, Effects(), until_idle=False)
+
+        async def going() -> float:
+            working = asyncio.create_task(one.run())
+            await asyncio.sleep(1)
+            one.stop()
+            await working
+            return clock.monotonic()
+
+        assert simulated(going) == 11.0
+        assert postgres.settled == []
+
+    def test_a_defect_in_handling_a_step_ends_it_with_the_others_settled(self) -> None:
+        class Broken(Watching):
+            def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+                super().attempted(dispatch, outcome, seconds)
+                if dispatch.intent_id == UUID(int=2):
+                    raise LookupError("a defect")
+
+        postgres = Postgres(steps(3))
+        with pytest.raises(LookupError, match="a defect"):
+            simulated(worker(postgres, Effects(), observer=Broken(), until_idle=False).run)
+        assert {one.intent_id.int for _, one in postgres.settled} == {1, 3}
+
+    def test_a_settler_that_can_not_go_on_ends_it(self) -> None:
+        postgres = Postgres([CREATE])
+        postgres.before = [refuses(DeniedError("no"))]
+        with pytest.raises(ProgrammingError):
+            simulated(worker(postgres, Effects(), until_idle=False).run)
+
+
+def test_an_observer_is_told_of_each_attempt_and_how_long_it_took() -> None:
+    watching, outcome = Watching(), Transient(ErrorCode.OVERLOADED, "busy")
+    postgres = Postgres([CREATE])
+    postgres.before = [lambda: asyncio.sleep(3)]
+    simulated(worker(postgres, Effects(after(2, outcome)), observer=watching).run)
+    told = [one for one in watching.told if one != ("took", 0, 0.0)]
+    assert told == [
+        ("took", 1, 0.0),
+        ("began", CREATE),
+        ("attempted", CREATE, outcome, 2.0),
+        ("settled", 1, 1, 3.0),
+    ]
+
+
+class TestSettler:
+    def settler(self, postgres: Postgres, batch_max: int = 10) -> tuple[Settler, list[Any]]:
+        told: list[Any] = []
+        settler = Settler(
+            postgres,
+            batch_max=batch_max,
+            wake=True,
+            room=lambda batch: {Consumer.AUTHZ: len(batch)},
+            on_settled=lambda batch, handed: told.append((len(batch), list(handed))),
+            observer=Watching(),
+        )
+        return settler, told
+
+    def put(self, settler: Settler, many: int) -> None:
+        for one in steps(many):
+            settler.put(decide(one, Done(), POLICY, random.Random(1)))
+
+    def test_what_gathered_is_written_in_batches_each_told_with_what_it_handed_over(self) -> None:
+        postgres = Postgres()
+        postgres.follows = [[CREATE]]
+        settler, told = self.settler(postgres, batch_max=2)
+
+        async def going() -> None:
+            self.put(settler, 5)
+            await settler.flush()
+            await settler.flush()
+
+        simulated(going)
+        assert postgres.batches == [2, 2, 1]
+        assert postgres.rooms == [{Consumer.AUTHZ: 2}, {Consumer.AUTHZ: 2}, {Consumer.AUTHZ: 1}]
+        assert told == [(2, [CREATE]), (2, []), (1, [])]
+        assert [one.intent_id.int for _, one in postgres.settled] == [1, 2, 3, 4, 5]
+        assert (postgres.wakes, settler.dropped) == ({True}, 0)
+
+    def test_what_comes_while_a_batch_is_written_is_the_next(self) -> None:
+        postgres = Postgres()
+        settler, told = self.settler(postgres)
+        postgres.before = [lambda: self.put(settler, 3)]
+
+        async def going() -> None:
+            writing = asyncio.create_task(settler.run())
+            self.put(settler, 1)
+            await asyncio.sleep(1)
+            self.put(settler, 2)
+            await asyncio.sleep(1)
+            writing.cancel()
+
+        simulated(going)
+        assert (postgres.batches, told) == ([1, 3, 2], [(1, []), (3, []), (2, [])])
+
+    def test_where_postgres_is_away_it_tries_again_twice_a_second(self) -> None:
+        postgres = Postgres()
+        postgres.before = [refuses(AwayError("gone"))] * 3
+        settler, _ = self.settler(postgres)
+
+        async def going() -> None:
+            self.put(settler, 1)
+            await settler.flush()
+
+        simulated(going)
+        assert [at for at, _ in postgres.settled] == [1.5]
+
+    def test_it_gives_up_when_it_is_told_to(self) -> None:
+        postgres = Postgres()
+        postgres.before = [refuses(AwayError("gone"))] * 100
+        settler, told = self.settler(postgres)
+
+        async def going() -> float:
+            self.put(settler, 1)
+            await settler.flush(give_up_at=2.0)
+            return clock.monotonic()
+
+        assert simulated(going) == 2.0
+        assert (postgres.settled, told) == ([], [])
+
+    def test_where_postgres_can_not_be_used_it_says_so(self) -> None:
+        postgres = Postgres()
+        postgres.before = [refuses(DeniedError("no"))]
+        settler, _ = self.settler(postgres)
+
+        async def going() -> None:
+            self.put(settler, 1)
+            await settler.flush()
+
+        with pytest.raises(ProgrammingError):
+            simulated(going)
+
+    def test_it_counts_what_named_a_lease_that_was_over(self) -> None:
+        postgres = Postgres()
+        postgres.matches = lambda one: one.intent_id.int > 2
+        settler, told = self.settler(postgres, batch_max=3)
+
+        async def going() -> None:
+            self.put(settler, 4)
+            await settler.flush()
+
+        simulated(going)
+        assert (settler.dropped, told) == (2, [(3, []), (1, [])])
+
+
+class TestWakeSignal:
+    def wait(self, *happens: tuple[float, str]) -> list[float]:
+        """When each of three waits of ten seconds ended, if these things happened."""
+
+        async def going() -> list[float]:
+            signal, loop = WakeSignal(), asyncio.get_running_loop()
+            for at, what in happens:
+                loop.call_later(at, getattr(signal, what))
+            ended = []
+            await asyncio.sleep(0.5)
+            for _ in range(3):
+                await signal.wait(10.0)
+                ended.append(clock.monotonic())
+            return ended
+
+        ended: list[float] = simulated(going)
+        return ended
+
+    def test_it_ends_the_wait_under_way_or_the_next_one_and_no_other(self) -> None:
+        assert self.wait() == [10.5, 20.5, 30.5]
+        assert self.wait((3.0, "set")) == [3.0, 13.0, 23.0]
+        assert self.wait((0.25, "set")) == [0.5, 10.5, 20.5]
+
+    def test_what_is_seen_to_ends_no_wait(self) -> None:
+        assert self.wait((0.25, "set"), (0.375, "clear")) == [10.5, 20.5, 30.5]
+
+
+def test_a_claim_sees_to_what_was_told_before_it_and_not_to_what_comes_meanwhile() -> None:
+    notifies = Notifies()
+    postgres = Postgres([CREATE], lambda: notifies.on_wake() or [])  # type: ignore[func-returns-value]
+    source = DirectSource(postgres, notifies)
+
+    async def going() -> list[float]:
+        ended = []
+        notifies.on_wake()
+        for _ in range(2):
+            await source.take({Consumer.AUTHZ: 1})
+            await source.wait_for_work(10.0)
+            ended.append(clock.monotonic())
+        source.wake()
+        await source.wait_for_work(10.0)
+        return [*ended, clock.monotonic()]
+
+    assert simulated(going) == [10.0, 10.0, 10.0]
+    assert source.relayed is False
