@@ -226,6 +226,13 @@ def test_a_step_parks_at_its_last_strike_and_never_without_one() -> None:
     assert settle(last, Transient(ErrorCode.OVERLOADED, "later")).action is Action.RETRY
     assert settle(last, Misconfigured(ErrorCode.MISCONFIGURED, "token")).action is Action.RETRY
     assert settle(last, Unknown(ErrorCode.TIMED_OUT, "?")).action is Action.RETRY
+    assert settle(dispatch(strikes=1), Transient(ErrorCode.RACED, "again")).action is Action.RETRY
+
+
+@pytest.mark.parametrize("outcome", [REFUSAL, Conflict(ErrorCode.CONFLICT_FOREIGN, "no")])
+def test_a_store_that_rejects_what_can_only_converge_has_answered(outcome: Outcome) -> None:
+    settled = settle(dispatch(EventType.UNSCHEDULED), outcome)
+    assert (settled.strike, settled.store) == (True, StoreHealth.UP)
 
 
 def test_a_parked_unknown_attempt_stays_unknown() -> None:
