@@ -71,6 +71,41 @@ def test_it_is_short_where_a_claim_brought_all_that_there_was_room_for() -> None
     assert credit.short
 
 
+def test_while_there_is_more_than_room_for_a_claim_leaves_nothing() -> None:
+    credit = Credit({Consumer.AUTHZ: 8, Consumer.TEMPORAL: 8})
+    assert credit.for_claim() == {Consumer.AUTHZ: 8, Consumer.TEMPORAL: 8}
+    credit.claimed([AUTHZ] * 6)
+    # Of the six under way each may be followed by one: half of what is free is left to them, and no more.
+    assert credit.for_claim() == {Consumer.AUTHZ: 2, Consumer.TEMPORAL: 4}
+    credit.claimed([TEMPORAL] * 4)
+    assert credit.for_claim() == {Consumer.AUTHZ: 1, Consumer.TEMPORAL: 4}
+
+
+def test_a_store_that_a_claim_had_no_room_for_may_have_more() -> None:
+    credit = Credit({Consumer.AUTHZ: 1, Consumer.TEMPORAL: 2})
+    credit.for_claim()
+    credit.claimed([AUTHZ])
+    assert not credit.for_claim().get(Consumer.AUTHZ)
+    credit.claimed([])
+    assert credit.short
+
+
+def test_a_settle_under_way_may_hand_over_until_it_is_settled() -> None:
+    credit = Credit({Consumer.AUTHZ: 4, Consumer.TEMPORAL: 4})
+    assert not credit.lent
+    credit.for_claim()
+    credit.claimed([AUTHZ, AUTHZ])
+    batch = settled(AUTHZ)
+    assert credit.for_settle(batch) == {Consumer.AUTHZ: 1, Consumer.TEMPORAL: 2}
+    assert credit.lent
+    # The slot of its own step is no other's: a claim may bring all that is free.
+    assert credit.for_claim() == {Consumer.AUTHZ: 2, Consumer.TEMPORAL: 1}
+    credit.claimed([])
+    credit.settled(batch, [TEMPORAL])
+    assert not credit.lent
+    assert credit.in_flight == {Consumer.AUTHZ: 1, Consumer.TEMPORAL: 1}
+
+
 @given(st.integers(), st.integers(1, 5), st.integers(1, 5))
 def test_it_never_has_more_under_way_than_slots(seed: int, authz: int, temporal: int) -> None:
     dice = random.Random(seed)

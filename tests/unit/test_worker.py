@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from structlog.testing import capture_logs
 
-from outbox import clock, current
+from outbox import clock, current, pulse
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Dispatch
 from outbox.flow.outcome import Done, Outcome, Refused, Transient
@@ -492,6 +492,31 @@ class TestSettler:
 
         simulated(going)
         assert (settler.dropped, told) == (2, [(3, []), (1, [])])
+
+    def test_its_pulse_rests_while_there_is_nothing_to_write(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = [10.0]
+        monkeypatch.setattr(pulse.time, "monotonic", lambda: now[0])
+        postgres = Postgres()
+        settler, _ = self.settler(postgres)
+        ages = []
+
+        def look() -> None:
+            now[0] += 5
+            ages.append(settler.pulse.age())
+
+        async def going() -> None:
+            look()
+            self.put(settler, 1)
+            look()
+            # What comes later doesn't hide that the first is still waiting.
+            self.put(settler, 1)
+            look()
+            postgres.before = [look]
+            await settler.flush()
+            look()
+
+        simulated(going)
+        assert ages == [0.0, 5.0, 10.0, 5.0, 0.0]
 
 
 class TestWakeSignal:
