@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from structlog.testing import capture_logs
 
-from outbox import clock, current, pulse
+from outbox import clock, current, failpoints, pulse
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Dispatch
 from outbox.flow.outcome import Done, Outcome, Refused, Transient
@@ -232,6 +232,29 @@ class TestHowAStepComesOut:
 
     def test_what_is_logged_meanwhile_belongs_to_it(self) -> None:
         assert self.run(CREATE, Done())[1].logged == [CREATE]
+
+
+def test_a_step_passes_the_failpoints_in_their_order() -> None:
+    passed: list[tuple[str, int]] = []
+    postgres, effects = Postgres([CREATE]), Effects()
+
+    def trap(point: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def note() -> None:
+            if postgres.asked[-1][0] == clock.monotonic() == 0.0 and len(postgres.asked) == 1:
+                passed.append((point, len(effects.applied) + len(postgres.settled)))
+
+        return note
+
+    points = ["take.after", "apply.before", "apply.after", "decide.before", "settle.before", "settle.after"]
+    for point in points:
+        failpoints.arm(point, trap(point))
+    try:
+        simulated(worker(postgres, effects).run)
+    finally:
+        for point in points:
+            failpoints.disarm(point)
+    # With each how much has been done by then: applied is one, settled another.
+    assert passed == list(zip(points, [0, 0, 1, 1, 1, 2], strict=True))
 
 
 class TestWhatItTakes:
