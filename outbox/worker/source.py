@@ -63,7 +63,6 @@ class DirectSource:
 
     def __init__(self, store: Claims, notifier: Notifies) -> None:
         self._store = store
-        self._notifier = notifier
         self._wake = WakeSignal()
         notifier.on_wake = self._wake.set
 

@@ -92,17 +92,17 @@ def test_a_store_that_a_claim_had_no_room_for_may_have_more() -> None:
 
 def test_a_settle_under_way_may_hand_over_until_it_is_settled() -> None:
     credit = Credit({Consumer.AUTHZ: 4, Consumer.TEMPORAL: 4})
-    assert not credit.lent
+    lent = [credit.lent]
     credit.for_claim()
     credit.claimed([AUTHZ, AUTHZ])
     batch = settled(AUTHZ)
     assert credit.for_settle(batch) == {Consumer.AUTHZ: 1, Consumer.TEMPORAL: 2}
-    assert credit.lent
+    lent.append(credit.lent)
     # The slot of its own step is no other's: a claim may bring all that is free.
     assert credit.for_claim() == {Consumer.AUTHZ: 2, Consumer.TEMPORAL: 1}
     credit.claimed([])
     credit.settled(batch, [TEMPORAL])
-    assert not credit.lent
+    assert [*lent, credit.lent] == [False, True, False]
     assert credit.in_flight == {Consumer.AUTHZ: 1, Consumer.TEMPORAL: 1}
 
 

@@ -10,7 +10,7 @@ from outbox.flow.dispatch import Cause, Creator, Dispatch
 from outbox.flow.table import STEPS, Consumer, Effect, EventType, Kind
 from tests.simulation.loop import SimulatedLoop
 
-TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACE = "ab" * 16
 KNOWN = {
     "intent_id": "00000000-0000-0000-0000-000000000007",
     "schedule_id": "a--n",

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -472,12 +473,14 @@ class TestSettler:
         postgres.before = [refuses(AwayError("gone"))] * 3
         settler, _ = self.settler(postgres)
 
-        async def going() -> None:
-            self.put(settler, 1)
-            await settler.flush()
+        async def going() -> list[tuple[str, int, str]]:
+            with capture_logs() as logs:
+                self.put(settler, 2)
+                await settler.flush()
+            return [(line["event"], line["outcomes"], line["reason"]) for line in logs]
 
-        simulated(going)
-        assert [at for at, _ in postgres.settled] == [1.5]
+        assert simulated(going) == [("settle.postponed", 2, "gone")] * 3
+        assert [at for at, _ in postgres.settled] == [1.5, 1.5]
 
     def test_it_gives_up_when_it_is_told_to(self) -> None:
         postgres = Postgres()
@@ -506,19 +509,21 @@ class TestSettler:
 
     def test_it_counts_what_named_a_lease_that_was_over(self) -> None:
         postgres = Postgres()
-        postgres.matches = lambda one: one.intent_id.int > 2
+        postgres.matches = lambda one: one.intent_id.int not in {1, 2, 4}
         settler, told = self.settler(postgres, batch_max=3)
 
-        async def going() -> None:
-            self.put(settler, 4)
-            await settler.flush()
+        async def going() -> list[int]:
+            with capture_logs() as logs:
+                self.put(settler, 7)
+                await settler.flush()
+            return [line["stale"] for line in logs if line["event"] == "settle.dropped"]
 
-        simulated(going)
-        assert (settler.dropped, told) == (2, [(3, []), (1, [])])
+        assert simulated(going) == [2, 1]
+        assert (settler.dropped, told) == (3, [(3, []), (3, []), (1, [])])
 
     def test_its_pulse_rests_while_there_is_nothing_to_write(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [10.0]
-        monkeypatch.setattr(pulse.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now[0]))
         postgres = Postgres()
         settler, _ = self.settler(postgres)
         ages = []
