@@ -59,12 +59,12 @@ OF_PEERS = frozenset({"P1c", "P2", "P2b"})
 RESULTS = Path(".bench/results.json")
 
 
-async def run(stage: Stage, names: list[str]) -> list[Result]:
-    """Run rows one after another."""
+async def run(stage: Stage, names: list[str], *, busy: bool) -> list[Result]:
+    """Run rows one after another; busy: the machine does other work."""
     results: list[Result] = []
     for name in names:
         found = await ROWS[name](stage)
-        save(found, machine(stage), RESULTS)
+        save(found, machine(stage, busy=busy), RESULTS)
         results += found
         print(table(found), flush=True)
     return results
@@ -80,13 +80,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("rows", nargs="*", default=[], help=f"which: {', '.join(ROWS)} (default: all)")
     parser.add_argument("--scale", choices=SCALES, default="full")
+    parser.add_argument(
+        "--busy", action="store_true", help="the machine does other work: the page will say so"
+    )
     options = parser.parse_args()
     names = [*options.rows] or list(ROWS)
     if unknown := set(names) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     quiet()
     with open_stage(SCALES[options.scale]) as stage:
-        results = asyncio.run(run(stage, names))
+        results = asyncio.run(run(stage, names, busy=options.busy))
     print(f"\n{table(results)}\n\nwritten to {RESULTS}")
     return 0
 

@@ -32,7 +32,7 @@ async def procrastinate(stage: Stage) -> list[Result]:
         )
     values = [our.rate / their["rate"] for our, their in zip(mine, theirs, strict=True)]
     detail = {"outbox": middle(mine), "procrastinate": theirs[-1], "intents": intents, "lanes": lanes}
-    return [Result.of("P2", values, at_least=25.0, detail=detail)]
+    return [Result.of("P2", values, at_least=40.0, detail=detail)]
 
 
 async def unordered(stage: Stage) -> list[Result]:

@@ -1,4 +1,8 @@
-"""Writes the measured parts of docs/performance.md, and its picture, from .bench/results.json."""
+"""Writes the measured parts of docs/performance.md, and its picture.
+
+They come from docs/performance.json, which keeps each row as it was measured last, and on what; rows of
+.bench/results.json take their places there first.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,7 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(".bench/results.json")
+MEASURED = Path(".bench/results.json")
+KEPT = Path("docs/performance.json")
 PAGE = Path("docs/performance.md")
 PICTURE = Path("docs/performance.svg")
 
@@ -32,8 +37,10 @@ TITLES: Mapping[str, str] = {
     "P2b/awa": "the same: rate, of awa-pg's (no order)",
     "P2b/faststream": "the same: rate, of faststream-outbox's (no order)",
     "P2c": "drain creates of two steps: time, of twice that of one step",
-    "P3": "converge creates end to end: rate, of the bare calls'",
-    "P3/cpu": "the same: CPU time of worker and Postgres, of the bare calls' client",
+    "P3/200": "converge 200 creates end to end: rate, of the bare calls'",
+    "P3/200-cpu": "the same: CPU time of worker and Postgres, of the bare calls' client",
+    "P3/2k": "converge 2,000 creates end to end: rate, of the bare calls'",
+    "P3/2k-cpu": "the same: CPU time of worker and Postgres, of the bare calls' client",
     "P4/p50": "a create on an idle system: median latency, of the direct calls'",
     "P4/p99": "the same, 99th percentile",
     "P5/100k": "claim + settle with 100,000 waiting: cost, of that with 1,000",
@@ -44,7 +51,8 @@ TITLES: Mapping[str, str] = {
     "P6/statements": "statements of claim + settle per step",
     "P6/wal": "WAL of claim + settle per step, of 2 KB",
     "P7": "a worker's memory with 1,000,000 waiting, of that with 1,000",
-    "P8": "drain one-step intents over Kafka: rate, of the direct wire's",
+    "P8/2k": "drain 2,000 one-step intents over Kafka: rate, of the direct wire's",
+    "P8/20k": "drain 20,000 one-step intents over Kafka: rate, of the direct wire's",
     "P8/backlog": "the same with ten times as much waiting: cost, of that without",
     "P9/time": "audit of 5,000 schedules: time, of the plainest reading of both stores",
     "P9/memory": "an audit's memory with 100,000 schedules, of that with 1,000",
@@ -131,16 +139,23 @@ def figures(results: Iterable[Mapping[str, Any]]) -> str:
     lines = ["| row | measured |", "|---|---|"]
     for one in results:
         parts = [f"{name}: {_flat(value)}" for name, value in one["detail"].items() if name != "machine"]
-        if (scale := one["detail"]["machine"]["scale"]) != "full":
+        machine = one["detail"]["machine"]
+        if (scale := machine["scale"]) != "full":
             parts.append(f"scale {scale}")
+        if machine["busy"]:
+            parts.append("beside other work")
         lines.append(f"| {one['id']} | {'; '.join(parts)} |")
     return "\n".join(lines)
 
 
-def machine(results: Iterable[Mapping[str, Any]]) -> str:
-    """What it was measured on."""
-    found = next(iter(results))["detail"]["machine"]
-    return "; ".join(f"{name} {value}" for name, value in found.items() if name != "scale") + "."
+def machines(results: Iterable[Mapping[str, Any]]) -> str:
+    """What the rows were measured on."""
+    rows: dict[str, dict[str, None]] = {}
+    for one in results:
+        found = one["detail"]["machine"]
+        told = "; ".join(f"{name} {value}" for name, value in found.items() if name not in {"scale", "busy"})
+        rows.setdefault(told, {})[one["id"].partition("/")[0]] = None
+    return "\n".join(f"- {', '.join(names)}: {told}." for told, names in rows.items())
 
 
 def picture(results: Iterable[Mapping[str, Any]]) -> str:
@@ -182,12 +197,21 @@ def _flat(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def newest() -> list[Mapping[str, Any]]:
+    """Each row as it was measured last, in the order of the page; it is kept so."""
+    order = list(TITLES)
+    kept, measured = (json.loads(path.read_text()) if path.exists() else [] for path in (KEPT, MEASURED))
+    rows = {one["id"]: one for one in [*kept, *measured] if one["id"] in TITLES}
+    results = sorted(rows.values(), key=lambda one: order.index(one["id"]))
+    KEPT.write_text("[\n" + ",\n".join(json.dumps(one) for one in results) + "\n]\n")
+    return results
+
+
 def main() -> None:
     """Put what was measured between the page's marks, and draw the picture."""
-    order = list(TITLES)
-    results = sorted(json.loads(RESULTS.read_text()), key=lambda one: order.index(one["id"]))
+    results = newest()
     text = PAGE.read_text()
-    for name, write in {"lead": lead, "table": table, "figures": figures, "machine": machine}.items():
+    for name, write in {"lead": lead, "table": table, "figures": figures, "machines": machines}.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}{write(results)}\n{end}{rest.partition(end)[2]}"

@@ -121,8 +121,8 @@ async def connections(url: str, count: int) -> AsyncIterator[list[psycopg.AsyncC
             await line.close()
 
 
-def machine(stage: Stage) -> dict[str, Any]:
-    """What the figures were taken on."""
+def machine(stage: Stage, *, busy: bool) -> dict[str, Any]:
+    """What the figures were taken on; busy: beside other work."""
     with psycopg.connect(stage.stack.database_url) as connection:
         (postgres,) = connection.execute("SHOW server_version").fetchone() or ("?",)
     packages = (
@@ -136,6 +136,7 @@ def machine(stage: Stage) -> dict[str, Any]:
     )
     return {
         "scale": stage.scale.name,
+        "busy": busy,
         "cpus": os.cpu_count(),
         "processor": _processor(),
         "system": f"{platform.system()} {platform.release()}",

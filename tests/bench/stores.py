@@ -104,18 +104,24 @@ def following(dispatch: Dispatch) -> Dispatch:
 
 async def converge(stage: Stage) -> list[Result]:
     """P3: creates from end to end beside the same calls at the same concurrency."""
-    creates = stage.scale.of(2000, least=10)
     async with real_stores(stage) as stores:
-        mine, theirs = await in_turn(
-            1 if stage.scale.share == 0 else 3,
-            lambda: through_the_outbox(stage, stores, entries(creates)),
-            lambda: _without(stage, stores, entries(creates)),
-        )
+        return [
+            *await _creates(stage, stores, "200", stage.scale.of(200, least=10), rounds=9),
+            *await _creates(stage, stores, "2k", stage.scale.of(2000, least=10), rounds=3),
+        ]
+
+
+async def _creates(stage: Stage, stores: Stores, name: str, creates: int, *, rounds: int) -> list[Result]:
+    mine, theirs = await in_turn(
+        rounds if stage.scale.share else 1,
+        lambda: through_the_outbox(stage, stores, entries(creates)),
+        lambda: _without(stage, stores, entries(creates)),
+    )
     detail = {"outbox": middle(mine), "bare_effects": middle(theirs), "creates": creates}
     cpu = [(my.client_cpu + my.server_cpu) / bare.client_cpu for my, bare in zip(mine, theirs, strict=True)]
     return [
-        Result.of("P3", ratios(mine, theirs), at_least=0.95, detail=detail),
-        Result.of("P3/cpu", cpu, at_most=1.5, detail=detail),
+        Result.of(f"P3/{name}", ratios(mine, theirs), at_least=0.95, detail=detail),
+        Result.of(f"P3/{name}-cpu", cpu, at_most=1.5, detail=detail),
     ]
 
 
