@@ -41,6 +41,7 @@ from tests.model.world import (
     FOREIGN_TUPLES,
     LIVE,
     OURS,
+    OVER,
     READER,
     SILENT,
     WRONG,
@@ -429,6 +430,14 @@ class TestCreate:
         assert self.run(world) == replace(SILENT, removing=True)
         world = World(schedule=Schedule(str(ENDED)), instead=fails(BUSY, 2))
         assert self.run(world) == BUSY
+
+    def test_so_is_debris_that_was_being_removed_when_the_time_was_over(self) -> None:
+        world = World(schedule=Schedule(str(ENDED)), instead={2: OVER})
+        assert self.run(world) == Unknown(
+            ErrorCode.TIMED_OUT,
+            f"{SCHEDULE_ID}: debris was being removed when the time was over",
+            removing=True,
+        )
 
 
 class TestDelete:

@@ -1,5 +1,6 @@
 """The two stores as values, and what one effect makes of them: for tests of effects by themselves."""
 
+import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -140,6 +141,17 @@ class World:
                 call = cast("Call", going.send(answer))
         except StopIteration as end:
             return end.value
+
+
+@dataclass(frozen=True)
+class _Over(Answer):
+    """The step's time is over while the call is under way."""
+
+    def give(self) -> object:
+        raise asyncio.CancelledError
+
+
+OVER = _Over()
 
 
 def fails(failure: Failure, at: int = 0) -> dict[int, Answer]:

@@ -15,9 +15,10 @@ from structlog.testing import capture_logs
 from outbox import clock, current, failpoints, pulse
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Dispatch
-from outbox.flow.outcome import Done, Outcome, Refused, Transient
+from outbox.flow.outcome import Done, Outcome, Refused, Transient, Unknown
 from outbox.flow.settlement import Action, RetryPolicy, Settlement, decide, park
 from outbox.flow.table import Consumer, EventType, Kind
+from outbox.settings import Settings
 from outbox.store.work import Settled
 from outbox.worker.loop import Worker, WorkerOptions
 from outbox.worker.settler import Settler
@@ -158,6 +159,7 @@ def worker(
     serves: Sequence[Consumer] = tuple(Consumer),
     observer: Watching | None = None,
     relayed: bool = False,
+    jitter: random.Random | None = None,
     **options: Any,
 ) -> Worker:
     how = {"poll_seconds": 5.0, "drain_seconds": 10.0, "until_idle": True} | options
@@ -168,7 +170,7 @@ def worker(
         postgres,
         dict.fromkeys(serves, effects),
         WorkerOptions(dict.fromkeys(serves, concurrency), POLICY, **how),
-        jitter=random.Random(1),
+        jitter=jitter,
         observer=observer,
     )
 
@@ -192,6 +194,39 @@ class TestHowAStepComesOut:
             postgres, effects = self.run(CREATE, outcome)
             assert effects.applied == [CREATE]
             assert [one for _, one in postgres.settled] == [decide(CREATE, outcome, POLICY, random.Random(1))]
+
+    @pytest.mark.parametrize(
+        ("outcome", "line"),
+        [
+            (Done(), {"event": "step.done", "log_level": "debug"}),
+            (
+                Transient(ErrorCode.OVERLOADED, "busy"),
+                {
+                    "event": "step.failed",
+                    "log_level": "info",
+                    "outcome": "transient",
+                    "code": "overloaded",
+                    "error": "busy",
+                },
+            ),
+        ],
+    )
+    def test_it_is_told_to_the_log(self, outcome: Outcome, line: dict[str, str]) -> None:
+        async def going() -> list[Any]:
+            with capture_logs() as logs:
+                await worker(Postgres([CREATE]), Effects(outcome)).run()
+            return logs
+
+        assert simulated(going) == [line]
+
+    @pytest.mark.parametrize("jitter", [None, random.Random(7)])
+    def test_tried_again_it_waits_as_long_as_the_dice_say(self, jitter: random.Random | None) -> None:
+        postgres = Postgres([replace(CREATE, attempt=3)])
+        simulated(worker(postgres, Effects(Unknown(ErrorCode.TIMED_OUT, "?")), jitter=jitter).run)
+        [(_, settled)] = postgres.settled
+        assert 2.0 <= settled.delay_seconds <= 4.0
+        if jitter is not None:
+            assert settled.delay_seconds == POLICY.delay(3, random.Random(7))
 
     def test_what_is_to_be_looked_at_is_not_applied(self) -> None:
         looks = replace(CREATE, look=True)
@@ -402,6 +437,15 @@ class TestHowItEnds:
         postgres.before = [refuses(DeniedError("no"))]
         with pytest.raises(ProgrammingError):
             simulated(worker(postgres, Effects(), until_idle=False).run)
+
+
+def test_its_options_are_by_default_what_the_settings_are() -> None:
+    settings = Settings.model_validate({})
+    options = WorkerOptions({}, POLICY)
+    assert options.poll_seconds == settings.poll_interval_seconds
+    assert options.drain_seconds == settings.drain_seconds
+    assert options.settle_batch_max == settings.settle_batch_max
+    assert options.until_idle is False
 
 
 def test_an_observer_is_told_of_each_attempt_and_how_long_it_took() -> None:
