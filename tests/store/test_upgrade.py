@@ -40,12 +40,13 @@ def columns(url: str) -> set[tuple[str, ...]]:
         return set(connection.execute(statement).fetchall())
 
 
-def test_up_and_down_again_leaves_all_as_it_was(empty_database: str) -> None:
-    to(empty_database, BEFORE)
+@pytest.mark.parametrize(("before", "after"), [("0001", "0002"), ("0002", "0003")])
+def test_up_and_down_again_leaves_all_as_it_was(empty_database: str, before: str, after: str) -> None:
+    to(empty_database, before)
     was = functions(empty_database), columns(empty_database)
-    to(empty_database, AFTER)
+    to(empty_database, after)
     assert functions(empty_database) != was[0]
-    to(empty_database, BEFORE)
+    to(empty_database, before)
     assert functions(empty_database).keys() == was[0].keys()
     assert functions(empty_database) == was[0]
     assert columns(empty_database) == was[1]
