@@ -67,7 +67,7 @@ class Updates:
         if not carries_live(dispatch, present.found):
             message = f"{schedule_id} in Temporal is not the one that intent {dispatch.live_intent} created"
             return Conflict(ErrorCode.CONFLICT_FOREIGN, message)
-        if (landed := _landed(dispatch, present)) is not None:
+        if (landed := _landed(dispatch, present)) is not None and landed == dispatch.run[0]:
             return Done(through=landed)
         learnt = None if _is_known(dispatch) else request_of(schedule_id, present.schedule)
         whole = replace(dispatch, request=_over(learnt, dispatch))
@@ -81,7 +81,7 @@ class Updates:
         except StoreFailure as failure:
             return undecided(failure.outcome)
         landed = _landed(dispatch, present)
-        if landed is None or present is None:
+        if landed is None or present is None or not (landed == dispatch.run[0] or dispatch.is_discarded):
             return cause_stands(dispatch, ErrorCode.REFUSED)
         if not (dispatch.is_discarded and _is_known(dispatch)):
             return Done(through=landed)
@@ -131,7 +131,11 @@ def _raced(dispatch: Dispatch) -> Transient:
 
 
 def _landed(dispatch: Dispatch, present: Described | None) -> UUID | None:
-    """The intent of the run that the schedule tells as its revision: all up to it have taken effect."""
+    """The intent of the run that the schedule tells as its revision.
+
+    Only of the first does that say that it has taken effect as it is. Before a later one there may be another
+    by now, which was committed late and was not part of what was written: such a run is written again.
+    """
     if present is None or not carries_live(dispatch, present.found):
         return None
     return next((intent for intent in dispatch.run if tells(present.found, intent)), None)

@@ -114,12 +114,26 @@ async def test_again_it_is_recognized_and_nothing_is_written(
     temporal_effects: TemporalEffects, live: Live, temporal: FaultProxy
 ) -> None:
     await live.put()
-    first, second, third = uuid4(), uuid4(), uuid4()
-    assert await temporal_effects.apply(live.update(first, second, paused=True)) == Done()
-    longer = live.update(first, second, third, paused=True, unknown=True)
+    first, second = uuid4(), uuid4()
+    assert await temporal_effects.apply(live.update(first, paused=True)) == Done()
+    longer = live.update(first, second, paused=True, unknown=True)
     # The store tells how far an earlier attempt got.
-    assert await temporal_effects.apply(longer) == Done(through=second)
+    assert await temporal_effects.apply(longer) == Done(through=first)
     assert sent(temporal) == [DESCRIBED, UPDATED, DESCRIBED, DESCRIBED]
+
+
+async def test_a_run_is_written_again_as_another_may_have_come_in_between(
+    temporal_effects: TemporalEffects, live: Live
+) -> None:
+    await live.put()
+    first, late, last = uuid4(), uuid4(), uuid4()
+    assert await temporal_effects.apply(live.update(first, last, timezone="Europe/Berlin")) == Done()
+    whole: dict[str, Any] = {"timezone": "Europe/Berlin", "paused": True}
+    grown = live.update(first, late, last, **whole, unknown=True, lease_number=2)
+    assert await temporal_effects.apply(grown) == Done()
+    assert (await live.now()).state.paused
+    looking = live.update(first, late, last, **whole, look=True, unknown=True)
+    assert isinstance(await temporal_effects.look(looking), Refused), "each is tried by itself"
 
 
 async def test_what_people_changed_by_hand_stays_unless_it_is_named(

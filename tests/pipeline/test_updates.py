@@ -1,5 +1,6 @@
 """Changes of live schedules, from the request to the stores."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -231,6 +232,29 @@ async def test_an_update_without_an_answer_holds_what_follows_it(pipeline: Pipel
     assert ended
     assert await pipeline.ledger.ended_as(update.id) == ("updated", None)
     assert workflows(pipeline.temporal) == ["Other"], "the store told that it had taken effect"
+    await pipeline.agree()
+
+
+async def test_an_update_that_is_committed_late_is_not_lost_in_a_run_that_was_written_without_it(
+    pipeline: Pipeline,
+) -> None:
+    await pipeline.create()
+    await pipeline.work()
+    await pipeline.update(timezone="Europe/Berlin")
+    async with pipeline.producer() as slow:
+        late = await pipeline.update(within=slow, paused=True)
+        last = await pipeline.update(workflow_name="Last")
+        pipeline.temporal.lose_reply(UPDATE, status=None)
+        working = asyncio.create_task(pipeline.work(**QUICK))
+        written = await pipeline.temporal.wait_for_call(UPDATE)
+        await written.answered.wait()
+    await working
+    assert await pipeline.ledger.ended_as(late.id) == ("updated", None)
+    found = await pipeline.stores.schedule(pipeline.lane())
+    assert found
+    assert (found.workflow, found.revision) == ("Last", str(last.id))
+    now = await pipeline.stores.definition(pipeline.lane())
+    assert (now.spec.timezone_name, now.state.paused) == ("Europe/Berlin", True)
     await pipeline.agree()
 
 
