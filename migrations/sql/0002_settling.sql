@@ -291,12 +291,7 @@ BEGIN
     SELECT coalesce(array_agg(h.intent_id), '{}') INTO handed
       FROM (SELECT * FROM moved UNION ALL SELECT * FROM promoted) AS h WHERE h.handed;
 
-    -- 5. The requests of intents whose turn has come are published.
-    IF publishes THEN
-        PERFORM outbox.publish_requests(handed);
-    END IF;
-
-    -- 6. What was reclaimed is entered, what is live is defined anew, and what failed is sorted.
+    -- 5. What was reclaimed is entered, what is live is defined anew, and what failed is sorted.
     SELECT bool_or(s.terminal OR s.action = 'park'), array_agg(s.intent_id) FILTER (
                WHERE s.live = 'reclaim' AND (s.intent_id, s.lease_number) IN (SELECT * FROM unnest(matched, leases))),
            array_agg(DISTINCT s.intent_id) FILTER (WHERE s.action = 'park' OR s.next_event LIKE '%\_failed'),
@@ -313,6 +308,11 @@ BEGIN
     END IF;
     IF failing IS NOT NULL THEN
         PERFORM outbox.note_failures(failing, moment);
+    END IF;
+
+    -- 6. The requests of intents whose turn has come are published, after all that has ended before them.
+    IF publishes THEN
+        PERFORM outbox.publish_requests(handed);
     END IF;
 
     -- 7. Whoever waits to hear is notified.

@@ -41,7 +41,7 @@ async def query(database: str) -> AsyncIterator[Query]:
 
 @pytest.fixture
 async def enqueue(database: str, agent: str) -> AsyncIterator[Enqueue]:
-    """Enqueue a create or a delete for a schedule of the test's agent, committed at once."""
+    """Enqueue a create, an update or a delete for a schedule of the test's agent, committed at once."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
 
         async def run(
@@ -51,6 +51,9 @@ async def enqueue(database: str, agent: str) -> AsyncIterator[Enqueue]:
             if kind == "delete":
                 request = outbox.DeleteSchedule(agent_id=agent, name=name)
                 return (await outbox.enqueue_delete(on or connection, request, principal=principal)).id
+            if kind == "update":
+                change = outbox.UpdateSchedule(agent_id=agent, name=name, paused=True)
+                return (await outbox.enqueue_update(on or connection, change, principal=principal)).id
             entry = outbox.CreateSchedule(
                 agent_id=agent, name=name, workflow_name="W", task_queue="q", interval_seconds=60
             )

@@ -53,6 +53,33 @@ async def test_the_first_step_of_the_lanes_next_intent(
     ]
 
 
+async def test_what_follows_updates_that_end_as_one_is_told_after_them(
+    store: WorkStore, enqueue: Enqueue, query: Query
+) -> None:
+    await enqueue()
+    (create,) = (await store.settle([to(await claim_one(store), Done())], room=ROOM)).handed
+    await store.settle([to(create, Done())])
+    await query("UPDATE outbox.instance SET publishes = true")
+    first, second, last = (
+        await enqueue(kind="update"),
+        await enqueue(kind="update"),
+        await enqueue(kind="delete"),
+    )
+    (delete,) = (await store.settle([to(await claim_one(store), Done())], room=ROOM)).handed
+    assert delete.intent_id == last
+    told = await query(
+        "SELECT e.intent_id, e.type FROM outbox.publications p JOIN outbox.events e ON e.id = p.event_id"
+        " ORDER BY p.id"
+    )
+    assert [tuple(row.values()) for row in told] == [
+        (first, EventType.UPDATE_REQUESTED),
+        (first, EventType.UPDATED),
+        (second, EventType.UPDATE_REQUESTED),
+        (second, EventType.UPDATED),
+        (last, EventType.DELETE_REQUESTED),
+    ]
+
+
 async def test_no_more_than_there_is_room_for(store: WorkStore, enqueue: Enqueue) -> None:
     for place in range(3):
         await enqueue(f"s{place}")
