@@ -5,12 +5,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test examples campaigns coverage model orders simulate mutants chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
+.PHONY: help demo test examples campaigns judge coverage model orders simulate mutants chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
 	@echo "make test   all tests on the real servers   (ARGS=tests/unit/test_flow.py, ARGS='-k lane' for some)"
-	@echo "make examples   the examples in other languages, built and run; needs node, npm and go"
+	@echo "make examples   what is written in other languages, built and run: examples, a judge; needs node, npm and go"
 	@echo "make campaigns  short campaigns of troubles on both wires, and each row of the benchmarks once"
 	@echo "make coverage   all of these tests, and which lines they reach"
 	@echo "make model  every state that a lane can reach with ARGS faults (2)"
@@ -18,6 +18,7 @@ help:
 	@echo "make simulate  2,000 simulated runs, each from a seed   (ARGS='--seed 7 --trace', ARGS='--minutes 30')"
 	@echo "make mutants   break one rule at a time: the simulation or the SQL's tests must notice"
 	@echo "make chaos  a long campaign of troubles on the real servers   (ARGS='--seed 7 --intents 500')"
+	@echo "make judge  what campaigns recorded, judged by a program that shares no code with this one   (ARGS=FILE); needs go"
 	@echo "make lint   formatting, lint, types, import directions, workflows, secrets"
 	@echo "make fix    format, and mend what can be mended"
 	@echo "make docs   write docs/commands.md, docs/settings.md, docs/metrics.md and docs/api.txt anew from the code"
@@ -61,12 +62,20 @@ test: $(READY)
 examples: $(READY)
 	@for tool in node npm go; do command -v $$tool >/dev/null || \
 		{ echo "make examples needs node, npm and go, and there is no $$tool: https://nodejs.org, https://go.dev"; exit 1; }; done
-	$(BIN)/python -m pytest -n 0 --durations=15 -m toolchain tests/examples $(ARGS)
+	$(BIN)/python -m pytest -n 0 --durations=15 -m toolchain tests/examples tests/outside $(ARGS)
 
 # What they start keeps both cores busy by itself.
 campaigns: WORKERS := -n 2 --dist loadfile
 campaigns: $(READY)
 	$(BIN)/python $(PYTEST) -m campaign $(ARGS)
+
+# Needs nothing of this project's: no environment, no server.
+judge: export CGO_ENABLED := 0
+judge:
+	@command -v go >/dev/null || { echo "make judge needs go: https://go.dev"; exit 1; }
+	@mkdir -p .chaos
+	@go build -C tests/outside -o $(CURDIR)/.chaos/judge .
+	.chaos/judge $(or $(ARGS),$(wildcard docs/histories/*.jsonl.gz .chaos/*.jsonl.gz))
 
 coverage: $(READY)
 	@rm -f .coverage .coverage.*
@@ -191,4 +200,4 @@ lowest: $(LOWEST)
 
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down
-	rm -rf .venv .outbox .bench .site .release .lowest dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .outbox .bench .chaos .site .release .lowest dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

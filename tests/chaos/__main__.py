@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.campaign import Campaign, run
+from tests.chaos.recorder import keep
 from tests.chaos.report import report
 
 
@@ -32,7 +33,9 @@ def main() -> int:
             home = asked.keep / str(seed) if asked.keep else Path(temporary)
             home.mkdir(parents=True, exist_ok=True)
             result = asyncio.run(run(campaign, home))
+            kept = keep(result.recorded, campaign.name)
         print(report(result) + "\n", flush=True)
+        print(f"what clients asked and were told: make judge ARGS={kept}\n", flush=True)
         for story in result.stories():
             print(story + "\n", flush=True)
         broken += bool(result.violations or result.miscounted)

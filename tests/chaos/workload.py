@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from outbox import CreateSchedule, DeleteSchedule, Principal, UpdateSchedule
@@ -17,6 +17,7 @@ class Entry:
     Attributes:
         shared: once it is created, its owner lets somebody else read it.
         linger_seconds: how long its transaction stays open once it is enqueued.
+        thought_over: its producer asks for it once before, under a key of its own, and rolls back.
     """
 
     request: CreateSchedule | UpdateSchedule | DeleteSchedule
@@ -24,6 +25,7 @@ class Entry:
     key: str
     shared: bool
     linger_seconds: float
+    thought_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "worsen": {"cron_expression": BAD_CRON},
 }
 _LINGERING = 0.05
+_THOUGHT_OVER = 10
+"""One in so many."""
 
 
 def plan(rng: random.Random, intents: int, run: str) -> list[Lane]:
@@ -93,6 +97,9 @@ def plan(rng: random.Random, intents: int, run: str) -> list[Lane]:
         entries = [
             _entry(rng, step, f"{run}-{number}-{at}", {"agent_id": agent, "name": name})
             for at, step in enumerate(SCRIPTS[script])
+        ]
+        entries = [
+            replace(entry, thought_over=(asked + at) % _THOUGHT_OVER == 0) for at, entry in enumerate(entries)
         ]
         lanes.append(Lane(f"{agent}--{name}", entries, _HELD.get(script), script.endswith("side by side")))
         asked += len(entries)
