@@ -355,6 +355,20 @@ class TestWhatItTakes:
         assert one.summary() == {"advance": 2, "retry": 0, "hold": 0, "park": 0, "dropped": 0}
         assert set(one.in_flight().values()) == {0}
 
+    def test_it_looks_for_more_only_when_a_step_is_followed_by_none(self) -> None:
+        postgres = Postgres([CREATE])
+        postgres.follows = [[replace(CREATE, event_type=EventType.REGISTERED, lease_number=2)]]
+        one = worker(postgres, Effects(after(1, Done())), until_idle=False)
+
+        async def going() -> None:
+            working = asyncio.create_task(one.run())
+            await asyncio.sleep(3)
+            one.stop()
+            await working
+
+        simulated(going)
+        assert [at for at, _ in postgres.asked] == [0.0, 2.0]
+
     @pytest.mark.parametrize(
         ("serves", "relayed", "wakes"),
         [
@@ -431,6 +445,14 @@ class TestHowItEnds:
         with pytest.raises(LookupError, match="a defect"):
             simulated(worker(postgres, Effects(), observer=Broken(), until_idle=False).run)
         assert {one.intent_id.int for _, one in postgres.settled} == {1, 3}
+
+    def test_where_its_loop_dies_the_steps_under_way_are_settled_and_none_follows(self) -> None:
+        postgres = Postgres([CREATE], refuses(DeniedError("no")))
+        one = worker(postgres, Effects(after(8, Done())), until_idle=False)
+        with pytest.raises(ProgrammingError):
+            simulated(one.run)
+        assert [at for at, _ in postgres.settled] == [8.0]
+        assert postgres.rooms == [{}]
 
     def test_a_settler_that_can_not_go_on_ends_it(self) -> None:
         postgres = Postgres([CREATE])
