@@ -6,17 +6,20 @@ real ones is in ``tests/consumers``. Here no situation is too rare, and none nee
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
 
-from consumers.authz.client import Tuple
+from consumers.authz.client import AuthzClient, Tuple
+from consumers.authz.effects import AuthzEffects
+from consumers.calls import Call as Bounds
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Creator
 from outbox.flow.outcome import Done, Failure, Outcome, Refused, Transient, Unknown
 from outbox.flow.table import EventType, Kind, Live
+from tests.model.attempt import _Authz
 from tests.model.lane import SCHEDULE_ID
 from tests.model.stores import (
     NOT_AS_EXPECTED,
@@ -45,6 +48,7 @@ from tests.model.world import (
     READER,
     SILENT,
     WRONG,
+    Ledger,
     World,
     conflict,
     dispatch,
@@ -136,6 +140,21 @@ class TestRegister:
     def test_a_store_that_fails_is_told(self, failure: Failure, at: int) -> None:
         world = World(held(ENDED), instead=fails(failure, at))
         assert self.run(world) == failure
+
+
+@pytest.mark.parametrize(("account", "header"), [("acme", {"x-account-id": "acme"}), (None, {})])
+def test_each_call_to_spicedb_carries_the_account(account: str | None, header: dict[str, str]) -> None:
+    carried: list[object] = []
+
+    class Carries(_Authz):
+        def bounded(self, call: Bounds) -> None:
+            super().bounded(call)
+            carried.append(call.metadata)
+
+    creator = Creator(user_id="alice", account_id=account)
+    asked = dispatch(EventType.CREATE_REQUESTED, creator=creator)
+    World(held(ENDED)).run(AuthzEffects(cast("AuthzClient", Carries(asked)), Ledger()).apply(asked))
+    assert carried == [header] * 4
 
 
 class TestLookForARegistration:
