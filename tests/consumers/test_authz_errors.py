@@ -204,6 +204,15 @@ def test_a_read_leaves_nothing_in_doubt() -> None:
     )
 
 
+def test_a_reason_is_found_among_other_trailers() -> None:
+    read_only = error(S.UNAVAILABLE, "in other words", reason="ERROR_REASON_SERVICE_READ_ONLY")
+    trailers = grpc.aio.Metadata(
+        ("x-request-id", "7"), ("trace-bin", b"\xff"), *read_only.trailing_metadata()
+    )
+    among = grpc.aio.AioRpcError(S.UNAVAILABLE, grpc.aio.Metadata(), trailers, details="in other words")
+    assert meant(among) == meant(read_only) == (Transient, ErrorCode.OVERLOADED, None)
+
+
 def test_what_is_not_an_answer_is_unknown() -> None:
     assert classify(TimeoutError(), reads=False) == Unknown(
         ErrorCode.TIMED_OUT, "spicedb: no answer within the deadline"

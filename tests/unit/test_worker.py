@@ -249,7 +249,14 @@ class TestHowAStepComesOut:
         def raises(_: Dispatch) -> Outcome:
             raise KeyError("x" * 1000)
 
-        postgres, _ = self.run(CREATE, raises)
+        postgres = Postgres([CREATE])
+
+        async def going() -> list[Any]:
+            with capture_logs() as logs:
+                await worker(postgres, Effects(raises)).run()
+            return [line["event"] for line in logs if line.get("exc_info")]
+
+        assert simulated(going) == ["step.unexpected"]
         [(action, code, message)] = postgres.outcomes()
         assert (action, code) == (Action.RETRY, ErrorCode.UNEXPECTED)
         assert message == ("KeyError: '" + "x" * 1000)[:500]
@@ -355,6 +362,25 @@ class TestWhatItTakes:
         assert one.summary() == {"advance": 2, "retry": 0, "hold": 0, "park": 0, "dropped": 0}
         assert set(one.in_flight().values()) == {0}
 
+    def test_where_a_claim_brings_all_that_it_may_it_claims_at_once_what_it_left(self) -> None:
+        temporal, both = EventType.REGISTERED, EventType.REPAIR_REQUESTED
+        many = steps(4), steps(4, event_type=temporal), steps(4, event_type=both, kind=Kind.REPAIR)
+        postgres = Postgres(steps(4), [step for kind in many for step in kind])
+        one = worker(postgres, Effects(after(60, Done())), concurrency=8, poll_seconds=1.0, until_idle=False)
+
+        async def going() -> None:
+            working = asyncio.create_task(one.run())
+            await asyncio.sleep(1.5)
+            one.stop()
+            await working
+
+        simulated(going)
+        assert postgres.asked == [
+            (0.0, {Consumer.AUTHZ: 8, Consumer.TEMPORAL: 8, Consumer.BOTH: 8}),
+            (1.0, {Consumer.AUTHZ: 4, Consumer.TEMPORAL: 4, Consumer.BOTH: 4}),
+            (1.0, {Consumer.TEMPORAL: 4, Consumer.BOTH: 4}),
+        ]
+
     def test_it_looks_for_more_only_when_a_step_is_followed_by_none(self) -> None:
         postgres = Postgres([CREATE])
         postgres.follows = [[replace(CREATE, event_type=EventType.REGISTERED, lease_number=2)]]
@@ -399,7 +425,10 @@ class TestHowItEnds:
             await working
             return clock.monotonic(), before, one.draining, under_way
 
+        closed: list[float] = []
+        one._source.close = lambda: closed.append(clock.monotonic())  # type: ignore[method-assign]
         assert simulated(going) == (8.0, False, True, 1)
+        assert closed == [1.0], "what waits in its source is for others, at once"
         assert postgres.outcomes() == [(Action.ADVANCE, None, None)]
         assert postgres.rooms == [{}], "what follows is for others"
 
@@ -418,6 +447,25 @@ class TestHowItEnds:
         told = "the worker was stopped while the step was under way"
         assert postgres.outcomes() == [(Action.RETRY, ErrorCode.RELEASED, told)]
         assert postgres.settled[0][1].unknown
+
+    def test_one_that_needs_time_to_be_cut_off_is_waited_for(self) -> None:
+        async def tidies(_: Dispatch) -> Outcome:
+            try:
+                return await asyncio.sleep(60, Done())
+            finally:
+                await asyncio.sleep(1)
+
+        postgres = Postgres([CREATE])
+        one = worker(postgres, Effects(tidies), until_idle=False)
+
+        async def going() -> None:
+            working = asyncio.create_task(one.run())
+            await asyncio.sleep(1)
+            one.stop()
+            await working
+
+        simulated(going)
+        assert [(at, one.error_code) for at, one in postgres.settled] == [(12.0, ErrorCode.RELEASED)]
 
     def test_what_can_not_be_written_by_then_is_given_up(self) -> None:
         postgres = Postgres([CREATE])
