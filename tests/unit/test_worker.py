@@ -520,7 +520,9 @@ def test_its_options_are_by_default_what_the_settings_are() -> None:
 
 def test_an_observer_is_told_of_each_attempt_and_how_long_it_took() -> None:
     watching, outcome = Watching(), Transient(ErrorCode.OVERLOADED, "busy")
-    postgres = Postgres([CREATE])
+    # Not at first, when all times are none.
+    postgres = Postgres([], [CREATE])
+    postgres.left = [True]
     postgres.before = [lambda: asyncio.sleep(3)]
     simulated(worker(postgres, Effects(after(2, outcome)), observer=watching).run)
     told = [one for one in watching.told if one != ("took", 0, 0.0)]
