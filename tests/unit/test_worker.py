@@ -432,6 +432,23 @@ class TestHowItEnds:
         assert postgres.outcomes() == [(Action.ADVANCE, None, None)]
         assert postgres.rooms == [{}], "what follows is for others"
 
+    def test_what_a_settle_under_way_hands_over_is_worked_on(self) -> None:
+        second = replace(CREATE, event_type=EventType.REGISTERED, lease_number=2)
+        postgres, effects = Postgres([CREATE]), Effects()
+        postgres.before, postgres.follows = [lambda: asyncio.sleep(3)], [[second]]
+        one = worker(postgres, effects, until_idle=False)
+
+        async def going() -> float:
+            working = asyncio.create_task(one.run())
+            await asyncio.sleep(1)
+            one.stop()
+            await working
+            return clock.monotonic()
+
+        assert simulated(going) == 3.0
+        assert effects.applied == [CREATE, second]
+        assert [at for at, _ in postgres.settled] == [3.0, 3.0]
+
     def test_a_step_that_takes_too_long_is_released(self) -> None:
         postgres = Postgres([CREATE])
         one = worker(postgres, Effects(after(60, Done())), until_idle=False)
