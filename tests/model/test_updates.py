@@ -80,6 +80,11 @@ class TestApply(Base):
         assert self.run(world) == Done(through=OURS)
         assert world.calls == [Describe()]
 
+    def test_a_run_that_another_may_have_come_into_is_written_again(self) -> None:
+        world = World(schedule=Schedule(str(LIVE), str(NEXT), (9,)))
+        assert self.run(world) == Done()
+        assert world.schedule == Schedule(str(LIVE), str(NEXT), (1, 2), token=2)
+
     def test_without_a_live_schedule_there_is_nothing_to_update(self) -> None:
         world = World(schedule=STANDS)
         assert self.run(world, live_intent=None) == Refused(
