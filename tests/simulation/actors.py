@@ -291,7 +291,7 @@ async def reclaim(world: World) -> None:
 
 def attend(world: World, *, discards: float, replays_failed: float) -> bool:
     """Deal with one intent that needs a person; False if none does."""
-    statuses = {intent: world.postgres.status(intent) for intent in world.postgres.intents}
+    statuses = world.postgres.statuses()
     parked = [intent for intent, status in statuses.items() if status is Status.PARKED]
     failed = [intent for intent, status in statuses.items() if status is Status.FAILED]
     if parked:

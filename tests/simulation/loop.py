@@ -32,6 +32,27 @@ class _Task(asyncio.Task[Any]):
         return self is other
 
 
+class _Call(asyncio.TimerHandle):
+    """A callback that is to run; half of what a seed takes is made of these, so nobody may ask them for more."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], arguments: Any, loop: Any, context: Context | None
+    ) -> None:
+        self._when = when
+        self._callback = callback
+        self._args = arguments
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback = self._args = None
+
+
 class Stuck(Exception):  # noqa: N818 - a finding, not an error of the loop
     """Nothing is ready and no timer is set, yet the simulation has not ended."""
 
@@ -46,6 +67,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._random = random.Random(seed)
         self._now = 0.0
+        self._timers: list[tuple[float, int, _Call]] = []
+        self._numbers = count()
         self.steps = 0
         self.set_task_factory(_task_of_its_process)
 
@@ -54,26 +77,42 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def later(self, seconds: float, callback: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
         """Call back outside of every process, so that no pause delays it."""
-        return self.call_later(seconds, callback, *arguments, context=_NOBODY)
+        return self.call_at(self._now + seconds, callback, *arguments, context=_NOBODY)
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = _Call(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = _Call(self._now, callback, args, self, context)
+        self._ready.append(handle)  # type: ignore[attr-defined]
+        return handle
 
     def _run_once(self) -> None:
         """Run one callback: where none is ready, that of the next timer."""
-        timers: list[Any] = self._scheduled  # type: ignore[attr-defined]
-        ready: Any = self._ready  # type: ignore[attr-defined]
+        timers, ready = self._timers, self._ready  # type: ignore[attr-defined]
         while True:
-            while timers and timers[0].cancelled():
-                heapq.heappop(timers)._scheduled = False
+            while timers and timers[0][2]._cancelled:
+                heapq.heappop(timers)
             if not ready:
                 if not timers:
                     raise Stuck("nothing is ready, and no timer is set")
-                self._now = max(self._now, timers[0].when())
-            while timers and timers[0].when() <= self._now:
-                timer = heapq.heappop(timers)
-                timer._scheduled = False
-                ready.append(timer)
+                self._now = max(self._now, timers[0][0])
+            while timers and timers[0][0] <= self._now:
+                ready.append(heapq.heappop(timers)[2])
             while ready:
                 handle = self._pick(ready)
-                if handle.cancelled():
+                if handle._cancelled:
                     continue
                 process = handle._context.get(_PROCESS)
                 if process is not None and process.paused:

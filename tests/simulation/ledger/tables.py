@@ -272,6 +272,14 @@ class Tables:
         for event in self.events:
             if event.intent_id == intent and event.type in TERMINALS:
                 return TERMINALS[event.type].status
+        return self._status_in_the_queue(intent)
+
+    def statuses(self) -> dict[UUID, Status]:
+        """Where all of them stand."""
+        ended = {one.intent_id: TERMINALS[one.type].status for one in self.events if one.type in TERMINALS}
+        return {intent: ended.get(intent) or self._status_in_the_queue(intent) for intent in self.intents}
+
+    def _status_in_the_queue(self, intent: UUID) -> Status:
         row = self.queue.get(intent)
         return Status.PARKED if row and row.state == "parked" else Status.PENDING
 
