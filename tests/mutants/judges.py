@@ -11,9 +11,14 @@ import importlib
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.mutants.mutant import ROOT, Mutant, Verdict, put_in_place
+
+if TYPE_CHECKING:
+    from tests.simulation.run import Result
 
 _OPERATIONS = 20
 
@@ -33,13 +38,24 @@ def by_simulation(mutant: Mutant) -> Verdict:
     from tests.simulation.run import run_seed  # noqa: PLC0415 - with the mutant in it
 
     for seed in mutant.tried:
-        try:
-            violations = run_seed(seed).violations
-        except Exception as error:  # noqa: BLE001 - the mutant's doing: that is caught, too
-            violations = [f"{type(error).__name__}: {error}"]
-        if violations:
+        if violations := _violations(run_seed, seed):
             return Verdict(f"seed {seed}", violations[0])
     return Verdict(None, f"survived {mutant.seeds} seeds")
+
+
+def _violations(run_seed: Callable[[int], "Result"], seed: int) -> list[str]:
+    try:
+        return run_seed(seed).violations
+    except Exception as error:  # noqa: BLE001 - the mutant's doing: that is caught, too
+        return [f"{type(error).__name__}: {error}"]
+
+
+def share(mutant: Mutant, seeds: range) -> int:
+    """In how many of these seeds a mutant of Python is noticed: how good they are."""
+    put_in_place(mutant)
+    from tests.simulation.run import run_seed  # noqa: PLC0415 - with the mutant in it
+
+    return sum(bool(_violations(run_seed, seed)) for seed in seeds)
 
 
 def by_comparison(mutants: list[Mutant]) -> list[Verdict]:

@@ -5,8 +5,11 @@ import itertools
 import multiprocessing
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from tests.simulation.reach.cells import Cell
+from tests.simulation.reach.report import Reach, missing, tables
 from tests.simulation.run import Result, run_seed
 
 _CHUNK = 20
@@ -14,18 +17,19 @@ _SHOWN = 3
 
 
 def main() -> int:
-    """Run what was asked for; 1 if a rule was broken."""
+    """Run what was asked for; 1 if a rule was broken, or a reason why something can't happen."""
     options = _options()
     if options.seed is not None:
         return _replay(options.seed, trace=options.trace)
     started = time.monotonic()
     until = started + options.minutes * 60 if options.minutes else None
-    seeds: Iterable[int] = itertools.count(options.first)
+    seeds: Iterable[int] = itertools.count(options.start)
     if until is None:
-        seeds = range(options.first, options.first + options.seeds)
-    ran, bad = 0, []
+        seeds = range(options.start, options.start + options.seeds)
+    ran, bad, cells = 0, [], Counter[Cell]()
     for result in _results(seeds, until, options.processes):
         ran += 1
+        cells.update(result.cells)
         if result.violations:
             bad.append(result)
             print(f"seed {result.seed}: {result.violations[0]}", flush=True)
@@ -33,15 +37,29 @@ def main() -> int:
             break
     for result in sorted(bad, key=lambda one: one.seed)[:_SHOWN]:
         _replay(result.seed, trace=True)
-    print(f"{ran - len(bad)} passed, {len(bad)} failed in {time.monotonic() - started:.0f} s")
-    return 1 if bad else 0
+    is_as_told = _tell(Reach(ran, cells), whole=options.reach)
+    seconds = time.monotonic() - started
+    print(f"{ran} seeds from {options.start} on, {ran / seconds:.0f} a second")
+    print(f"{ran - len(bad)} passed, {len(bad)} failed in {seconds:.0f} s")
+    return 0 if is_as_told and not bad else 1
+
+
+def _tell(reach: Reach, *, whole: bool) -> bool:
+    """Say what was reached, if somebody asked; whether nothing was that can't be."""
+    if whole:
+        for line in itertools.chain(tables(reach), ["", "Not reached:"], missing(reach)):
+            print(line)
+    for line in reach.disproved:
+        print(f"reached, though it can't be: {line}")
+    return not reach.disproved
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2000, help="how many")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--from", dest="start", type=int, default=0, help="the first of them")
     parser.add_argument("--minutes", type=float, help="go on for so long instead, seed after seed")
+    parser.add_argument("--reach", action="store_true", help="print which cells they reached, and which not")
     parser.add_argument("--seed", type=int, help="run this one alone")
     parser.add_argument("--trace", action="store_true", help="of the one seed: print its history")
     parser.add_argument("--processes", type=int, default=2)

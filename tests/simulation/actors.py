@@ -1,4 +1,4 @@
-"""Everybody who does something in a seed: producers, workers that die and stall, operators, strangers."""
+"""Who does something in a seed, save operators: producers, workers that die and stall, strangers."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from consumers.authz.client import Tuple
 from consumers.authz.names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
 from consumers.temporal.request import stamp_memo
 from outbox.failpoints import reach
-from outbox.flow.table import Consumer, Kind, Status
+from outbox.flow.table import Consumer, Kind
 from outbox.supervision import keep_running
 from outbox.testing import FailpointError, armed
 from outbox.worker.loop import Worker, WorkerOptions
@@ -30,14 +30,14 @@ from tests.simulation.client_side import (
 from tests.simulation.ledger.tables import Entry, Intent
 from tests.simulation.loop import Process, current_process
 from tests.simulation.network import Fault, Network
+from tests.simulation.operators import GOOD
 from tests.simulation.rules import LeaseRules
+from tests.simulation.swarm import Feature
 from tests.simulation.temporal import Standing
-from tests.simulation.world import BUSY_SECONDS, POLICY, TIMING, Ground, World
+from tests.simulation.world import BUSY_SECONDS, Ground, World, brief
 
-_GROUNDS = ["free"] * 9 + ["schedule", "tuples", "both", "stamped", "stamped tuples", "legacy"]
 _USERS = ["alice", "bob", "carol"]
 _THEIRS = str(UUID(int=2))
-_GOOD = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
 _BROKEN = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "not a cron"}
 _CHANGES: list[dict[str, Any]] = [
     {"interval_seconds": 5},
@@ -48,6 +48,7 @@ _CHANGES: list[dict[str, Any]] = [
     {"workflow_args": ["a", 1]},
     {"timezone": None, "note": None},
 ]
+_TROUBLES = (Feature.KILL, Feature.PAUSE, Feature.DRAIN)
 _BAD_CHANGES: list[dict[str, Any]] = [{"cron_expression": "not a cron"}]
 
 
@@ -56,9 +57,8 @@ _BAD_CHANGES: list[dict[str, Any]] = [{"cron_expression": "not a cron"}]
 
 def settle_grounds(world: World) -> None:
     """Let some names be taken before the outbox comes: by strangers, or by schedules from before it."""
-    for number in range(world.dice.choice([1, 2, 2, 3])):
+    for number, kind in enumerate(world.swarm.grounds):
         name = f"a{number}--s"
-        kind = world.dice.choice(_GROUNDS)
         ground = Ground(legacy=kind == "legacy")
         if kind.startswith("stamped"):
             ground.stamp = str(UUID(int=world.dice.getrandbits(128)))
@@ -83,7 +83,7 @@ def settle_grounds(world: World) -> None:
 
 async def grant(world: World) -> None:
     """Others get access to schedules that live, as the platform's users give it."""
-    while world.loop.time() < BUSY_SECONDS:
+    while world.has(Feature.GRANT) and world.loop.time() < BUSY_SECONDS:
         await asyncio.sleep(world.dice.expovariate(0.1))
         name = world.dice.choice(sorted(world.grounds))
         live = world.postgres.live_intent(name)
@@ -101,7 +101,7 @@ async def meddle(world: World) -> None:
     Only while nothing of the lane is under way: nobody could tell such hands from the outbox's own.
     """
     while world.tampered and world.loop.time() < BUSY_SECONDS:
-        await asyncio.sleep(world.dice.expovariate(0.2))
+        await asyncio.sleep(world.dice.expovariate(1.0))
         name = world.dice.choice(sorted(world.grounds))
         rows = [row for row in world.postgres.queue.values() if row.schedule_id == name]
         ground = world.grounds[name]
@@ -110,10 +110,11 @@ async def meddle(world: World) -> None:
         live = world.postgres.live_intent(name)
         ended = [one.id for one in world.postgres.lane(name) if one.kind is Kind.CREATE and one.id != live]
         choice = world.dice.random()
+        replaced = False
         world.meddling = True
         if live is not None and choice < 0.7:
             _undo(world, name, choice)
-            if world.updating and ended and choice < 0.3:
+            if replaced := world.has(Feature.UPDATE) and bool(ended) and choice < 0.3:
                 stamp = str(world.hands.choice(ended))
                 world.record(f"somebody brings {brief(UUID(stamp))} back to {name}, where another lives")
                 world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), Schedule()))
@@ -122,6 +123,9 @@ async def meddle(world: World) -> None:
             world.record(f"somebody brings {brief(UUID(stamp))} back to {name}")
             world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), Schedule()))
         world.meddling = False
+        if replaced and world.hands.random() < 0.5:
+            # Of which nobody knows who changes it now.
+            await _ask_for_updates(world, name, world.hands)
 
 
 def _undo(world: World, name: str, choice: float) -> None:
@@ -141,22 +145,25 @@ def _undo(world: World, name: str, choice: float) -> None:
 
 async def produce(world: World) -> None:
     """Transactions that begin, ask for something, and commit or not, side by side."""
-    many = world.dice.randint(6, 20)
+    many = world.dice.randint(6, 24)
     await asyncio.gather(*(_transaction(world) for _ in range(many)))
 
 
 async def _transaction(world: World) -> None:
     dice = world.dice
-    await asyncio.sleep(dice.uniform(0.0, BUSY_SECONDS * 0.7))
+    await asyncio.sleep(dice.uniform(0.0, BUSY_SECONDS * 0.5))
     intents: list[Intent] = []
     for _ in range(dice.choice([1, 1, 2, 3])):
-        intent = world.postgres.enqueue(_entry(world))
+        entry = _entry(world)
+        if entry is None:
+            continue
+        intent = world.postgres.enqueue(entry)
         world.enqueued_at[intent.id] = world.loop.time()
         intents.append(intent)
         world.record(f"a producer asks: {intent.kind.value} {intent.schedule_id} {brief(intent.id)}")
-        if dice.random() < 0.3:
+        if world.has(Feature.LINGER) and dice.random() < 0.5:
             await asyncio.sleep(dice.uniform(0.0, 3.0))
-    if dice.random() < 0.1:
+    if world.has(Feature.ROLL_BACK) and dice.random() < 0.2:
         world.record(f"rolled back: {', '.join(brief(intent.id) for intent in intents)}")
         return
     for intent in intents:
@@ -165,52 +172,57 @@ async def _transaction(world: World) -> None:
     world.record(f"committed: {', '.join(brief(intent.id) for intent in intents)}")
 
 
-def _entry(world: World) -> Entry:
+def _entry(world: World) -> Entry | None:
     dice = world.dice
     name = dice.choice(sorted(world.grounds))
     ground = world.grounds[name]
     # Without a stamp, what a stranger made is a legacy to a delete: such names are only asked for.
     may_delete = ground.legacy or ground.stamp or not (ground.tuples or ground.scheduled)
-    # Mostly in turns, so that schedules live and go.
-    turns = 0.85 if world.asked.get(name) is Kind.CREATE else 0.1
-    if may_delete and dice.random() < turns:
+    # Mostly in turns, so that schedules live and go; what is held, or stays, is seldom asked for again.
+    lives = world.postgres.live_intent(name) is not None
+    is_asked = lives or (world.asked.get(name) is Kind.CREATE and not ground.legacy)
+    is_held = not (lives or ground.legacy) and bool(ground.tuples or ground.scheduled)
+    if (is_held or (is_asked and not world.has(Feature.DELETE))) and dice.random() < 0.7:
+        return None
+    if world.has(Feature.DELETE) and may_delete and dice.random() < (0.85 if is_asked else 0.1):
         world.asked[name] = Kind.DELETE
         return Entry(name, Kind.DELETE)
     world.asked[name] = Kind.CREATE
-    creator = {} if dice.random() < 0.1 else {"user_id": dice.choice(_USERS)}
-    request = _BROKEN if dice.random() < 0.1 else _GOOD
+    nobody = world.has(Feature.NOBODY) and dice.random() < 0.35
+    creator = {} if nobody else {"user_id": dice.choice(_USERS)}
+    request = _BROKEN if world.has(Feature.BROKEN) and dice.random() < 0.2 else GOOD
     agent, _, own = name.partition("--")
     return Entry(name, Kind.CREATE, {"agent_id": agent, "name": own, **request}, creator)
 
 
 async def update(world: World) -> None:
-    """In some seeds, what is live (or soon will be, or was) is changed, also by several updates in a row."""
-    if not world.updating:
-        return
+    """What is live (or soon will be, or was) is changed, also by several updates in a row."""
     dice = random.Random(world.seed)
-    world.temporal.on_describe = lambda name: _write_by_hand(world, name)
-    while world.loop.time() < BUSY_SECONDS * 0.7:
+    if world.has(Feature.NOTE):
+        world.temporal.on_describe = lambda name: _write_by_hand(world, name)
+    while world.has(Feature.UPDATE) and world.loop.time() < BUSY_SECONDS * 0.5:
         await asyncio.sleep(dice.expovariate(0.4))
-        name = dice.choice(sorted(world.grounds))
-        intents = []
-        for _ in range(dice.choice([1, 1, 2, 4])):
-            agent, _, own = name.partition("--")
-            changes = dice.choice(_BAD_CHANGES if dice.random() < 0.15 else _CHANGES)
-            intent = world.postgres.enqueue(
-                Entry(
-                    name,
-                    Kind.UPDATE,
-                    {"agent_id": agent, "name": own, **changes},
-                    {"user_id": dice.choice(_USERS)},
-                )
-            )
-            world.enqueued_at[intent.id] = world.loop.time()
-            intents.append(intent)
+        lives = [name for name in sorted(world.grounds) if world.postgres.live_intent(name)]
+        name = dice.choice(lives if lives and dice.random() < 0.7 else sorted(world.grounds))
+        await _ask_for_updates(world, name, dice)
+
+
+async def _ask_for_updates(world: World, name: str, dice: random.Random) -> None:
+    intents = []
+    for _ in range(dice.choice([1, 1, 2, 4])):
+        agent, _, own = name.partition("--")
+        broken = world.has(Feature.BROKEN) and dice.random() < 0.2
+        changes = dice.choice(_BAD_CHANGES if broken else _CHANGES)
+        request = {"agent_id": agent, "name": own, **changes}
+        intent = world.postgres.enqueue(Entry(name, Kind.UPDATE, request, {"user_id": dice.choice(_USERS)}))
+        world.enqueued_at[intent.id] = world.loop.time()
+        intents.append(intent)
+    if world.has(Feature.LINGER):
         await asyncio.sleep(dice.choice([0.0, dice.uniform(0.0, 3.0)]))
-        for intent in intents:
-            world.committed_at[intent.id] = world.loop.time()
-        world.postgres.commit(intents)
-        world.record(f"committed: updates of {name} {', '.join(brief(intent.id) for intent in intents)}")
+    for intent in intents:
+        world.committed_at[intent.id] = world.loop.time()
+    world.postgres.commit(intents)
+    world.record(f"committed: updates of {name} {', '.join(brief(intent.id) for intent in intents)}")
 
 
 def _write_by_hand(world: World, name: str) -> None:
@@ -221,100 +233,16 @@ def _write_by_hand(world: World, name: str) -> None:
         world.loop.later(0.001, lambda: world.temporal.note(name, "by hand"))
 
 
-def brief(intent: UUID) -> str:
-    """The end of an id, which tells intents of one seed apart."""
-    return str(intent)[-4:]
-
-
-# Operators.
-
-
-async def operate(world: World) -> None:
-    """Replays, discards, repairs and retention, whenever and of whatever."""
-    dice = world.dice
-    while world.loop.time() < BUSY_SECONDS:
-        await asyncio.sleep(dice.expovariate(0.15))
-        choice = dice.random()
-        if choice < 0.15:
-            name = dice.choice(sorted(world.grounds))
-            adopting = world.grounds[name].legacy and dice.random() < 0.7
-            world.record(f"an operator has {name} {'adopted' if adopting else 'repaired'}")
-            world.postgres.request_repair(name, adopting=adopting)
-        elif choice < 0.2 and not (world.beyond_bound or world.tampered):
-            # What comes back after its intent was pruned is nobody's any more.
-            world.keep_log()
-            older_than = world.loop.time() - dice.uniform(0.0, 10.0)
-            gone = world.postgres.prune(older_than, set(world.postgres.intents))
-            world.postgres.prune_lanes(older_than)
-            world.record(f"an operator prunes {gone}")
-        else:
-            attend(world, discards=0.3, replays_failed=0.3)
-
-
-async def halt(world: World) -> None:
-    """In some seeds, stores and schedules are halted and released again, or for a while."""
-    if not world.halting:
-        return
-    dice = random.Random(world.seed)
-    targets = ["authz", "temporal", *sorted(world.grounds)]
-    while world.loop.time() < BUSY_SECONDS:
-        await asyncio.sleep(dice.expovariate(0.4))
-        what = dice.choice(targets)
-        if what in world.postgres.halts:
-            _release(world, what)
-            continue
-        until = world.loop.time() + dice.uniform(1.0, 10.0) if dice.random() < 0.5 else float("inf")
-        if world.postgres.hold(what, until=until) == "held":
-            world.record(f"an operator halts {what} until {until:.3f}")
-            world.halted[what] = until
-    for what in list(world.postgres.halts):
-        _release(world, what)
-
-
-def _release(world: World, what: str) -> None:
-    world.record(f"an operator releases {what}")
-    world.halted.pop(what, None)
-    world.postgres.release(what)
-
-
-async def reclaim(world: World) -> None:
-    """Mostly, what carries a stamp that nobody knows is taken for a lost ledger's, whole or not."""
-    stamped = [(name, ground.stamp) for name, ground in sorted(world.grounds.items()) if ground.stamp]
-    for name, stamp in stamped:
-        await asyncio.sleep(world.dice.uniform(0.0, BUSY_SECONDS / len(stamped)))
-        if world.dice.random() < 0.7:
-            world.record(f"an operator has {name} reclaimed")
-            agent, _, own = name.partition("--")
-            definition = {"agent_id": agent, "name": own, **_GOOD}
-            world.postgres.request_reclaim(name, UUID(stamp), definition, {"user_id": "mallory"})
-
-
-def attend(world: World, *, discards: float, replays_failed: float) -> bool:
-    """Deal with one intent that needs a person; False if none does."""
-    statuses = world.postgres.statuses()
-    parked = [intent for intent, status in statuses.items() if status is Status.PARKED]
-    failed = [intent for intent, status in statuses.items() if status is Status.FAILED]
-    if parked:
-        intent = world.dice.choice(parked)
-        if world.dice.random() < discards:
-            told = world.postgres.discard(intent, "no longer wanted")
-        else:
-            told = world.postgres.replay(intent)
-    elif failed and world.dice.random() < replays_failed:
-        intent = world.dice.choice(failed)
-        told = world.postgres.replay(intent, forced=world.dice.random() < 0.3)
-    else:
-        return False
-    world.record(f"an operator attends to {brief(intent)}: {told}")
-    return True
-
-
 # Workers.
 
 
 class _Notifier:
     def __init__(self) -> None:
         self.on_wake: Callable[[], None] = lambda: None
+
+    def ring(self) -> None:
+        """Tell whoever listens by then."""
+        self.on_wake()
 
 
 async def _take_turns() -> None:
@@ -357,8 +285,9 @@ class Workers:
     async def trouble(self) -> None:
         """Kill, pause and stop workers while the weather is bad."""
         dice = self._world.dice
-        pace = dice.choice([0.05, 0.2, 0.5])
-        while True:
+        pace = dice.choice([0.1, 0.3, 0.8])
+        troubles = [one for one in _TROUBLES if self._world.has(one)]
+        while troubles:
             await asyncio.sleep(dice.expovariate(pace))
             if self._world.loop.time() >= BUSY_SECONDS:
                 return
@@ -367,11 +296,11 @@ class Workers:
             process = dice.choice(list(self._processes))
             if process.paused:
                 continue
-            match dice.choice(["kill", "kill", "pause", "pause", "stop"]):
-                case "kill":
+            match dice.choice(troubles):
+                case Feature.KILL:
                     self._world.record(f"{process.name} is killed")
                     process.kill()
-                case "pause":
+                case Feature.PAUSE:
                     seconds = dice.choice([0.5, 3.0, 8.0])
                     self._world.record(f"{process.name} is stopped for {seconds} s")
                     process.pause()
@@ -382,7 +311,7 @@ class Workers:
 
     def defect(self) -> AbstractContextManager[object]:
         """Let the handling of a step raise now and then, inside, and what runs beside the worker."""
-        if not self._world.defective:
+        if not self._world.has(Feature.DEFECT):
             return nullcontext()
         dice = random.Random(self._world.seed)
 
@@ -419,9 +348,10 @@ class Workers:
         await asyncio.gather(*(task for _, task in self._processes.values()), return_exceptions=True)
 
     def _worker(self, process: Process, jitter: random.Random) -> Worker:
-        world = self._world
+        world, drawn = self._world, self._world.swarm
         watcher = LeaseRules(world, process.name)
-        store = SimulatedStore(world.postgres, self._network("postgres", postgres_failure), TIMING, watcher)
+        postgres = self._network("postgres", postgres_failure)
+        store = SimulatedStore(world.postgres, postgres, drawn.timing, watcher)
         notifier = self._notifiers[process] = _Notifier()
         serves = effects(
             store,
@@ -429,20 +359,33 @@ class Workers:
             (world.temporal, self._network("temporal", temporal_failure, watcher.sends)),
         )
         options = WorkerOptions(
-            concurrency=dict.fromkeys(Consumer, 3), policy=POLICY, poll_seconds=2.0, drain_seconds=2.0
+            concurrency=dict.fromkeys(Consumer, drawn.slots),
+            policy=drawn.policy,
+            poll_seconds=2.0,
+            drain_seconds=drawn.drain_seconds,
         )
-        return Worker(DirectSource(store, notifier), store, serves, options, jitter=jitter)
+        source = DirectSource(store, notifier)
+        return Worker(source, store, serves, options, jitter=jitter, observer=world.witness.of(process))
 
     def _network(
         self, store: str, failure: Callable[[Fault], Exception], on_send: Callable[[], None] = lambda: None
     ) -> Network:
         world = self._world
-        return Network(world.loop, store, world.weathers[store], world.dice, world.record, failure, on_send)
+        return Network(
+            world.loop,
+            store,
+            world.weathers[store],
+            world.dice,
+            world.record,
+            failure,
+            on_send,
+            on_fault=world.witness.failed,
+        )
 
     def _ring(self) -> None:
         """Notifications come soon, or not at all: they are only there to make things faster."""
+        if self._world.has(Feature.DEAF):
+            return
         for notifier in self._notifiers.values():
             if self._world.dice.random() < 0.8:
-                self._world.loop.later(
-                    self._world.dice.uniform(0.0, 0.05), lambda notifier=notifier: notifier.on_wake()
-                )
+                self._world.loop.later(self._world.dice.uniform(0.0, 0.05), notifier.ring)

@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from itertools import count
-from typing import Any
+from typing import Any, TypeVarTuple
 
+Ts = TypeVarTuple("Ts")
 _PROCESS: ContextVar["Process | None"] = ContextVar("process", default=None)
 
 
@@ -33,7 +34,7 @@ class _Task(asyncio.Task[Any]):
 
 
 class _Call(asyncio.TimerHandle):
-    """A callback that is to run; half of what a seed takes is made of these, so nobody may ask them for more."""
+    """A callback that is to run, and no more: a seed makes thousands of them."""
 
     __slots__ = ()
 
@@ -50,7 +51,11 @@ class _Call(asyncio.TimerHandle):
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._callback = self._args = None
+        self._callback, self._args = _nothing, ()
+
+
+def _nothing() -> None:
+    """What is left of a callback that was cancelled."""
 
 
 class Stuck(Exception):  # noqa: N818 - a finding, not an error of the loop
@@ -75,24 +80,24 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
-    def later(self, seconds: float, callback: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
+    def later(self, seconds: float, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.TimerHandle:
         """Call back outside of every process, so that no pause delays it."""
-        return self.call_at(self._now + seconds, callback, *arguments, context=_NOBODY)
+        return self.call_at(self._now + seconds, callback, *args, context=_NOBODY)
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         timer = _Call(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         handle = _Call(self._now, callback, args, self, context)
         self._ready.append(handle)  # type: ignore[attr-defined]
@@ -137,13 +142,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
 
 class Process:
-    """Tasks that live, pause and die together, like those of one worker."""
+    """Tasks that live, pause and die together, like those of one worker.
+
+    Attributes:
+        stops: when it was paused.
+    """
 
     def __init__(self, loop: SimulatedLoop, name: str) -> None:
         self._loop = loop
         self.name = name
         self.alive = True
         self.paused = False
+        self.stops: list[float] = []
         self.gathered: list[asyncio.Handle] = []
         self.tasks: list[asyncio.Task[Any]] = []
 
@@ -156,6 +166,7 @@ class Process:
     def pause(self) -> None:
         """Stop all of it where it stands."""
         self.paused = True
+        self.stops.append(self._loop.time())
 
     def resume(self) -> None:
         """Go on: everything that was to happen meanwhile happens now, in any order."""

@@ -58,6 +58,7 @@ class Weather:
 
     Attributes:
         rate: the share of calls that something goes wrong with.
+        reads: of that, as much for calls that only read.
         faults: what may go wrong.
         outages: from when to when nothing gets through, and how that shows.
         calm_at: from when on nothing goes wrong any more.
@@ -67,6 +68,7 @@ class Weather:
     """
 
     rate: float = 0.0
+    reads: float = 0.25
     faults: list[Fault] = field(default_factory=list)
     outages: list[tuple[float, float, Fault]] = field(default_factory=list)
     calm_at: float = 0.0
@@ -75,17 +77,18 @@ class Weather:
     beyond_bound: float = 0.0
 
     def draw(self, now: float, dice: random.Random, *, reads: bool) -> Fault:
-        """What happens to a call that is made now; what only reads is spared mostly, to get further."""
+        """What happens to a call that is made now."""
         if now >= self.calm_at:
             return Fault.NONE
         for start, end, fault in self.outages:
             if start <= now < end:
                 return fault
-        rate = self.rate / 4 if reads else self.rate
+        rate = self.rate * self.reads if reads else self.rate
         return dice.choice(self.faults) if dice.random() < rate else Fault.NONE
 
 
 Record = Callable[[str], None]
+Notice = Callable[[str, Fault, bool], None]
 
 
 class Network:
@@ -99,6 +102,8 @@ class Network:
         record: writes a line of the history.
         failure: what the client sees of a fault.
         on_send: told of each call of a client, just before it is sent.
+        on_fault: told, in the caller's context, of each call that something goes wrong with: of which store,
+            what, and whether it lands beyond the bound.
     """
 
     def __init__(
@@ -110,6 +115,7 @@ class Network:
         record: Record,
         failure: Callable[[Fault], Exception],
         on_send: Callable[[], None] = lambda: None,
+        on_fault: Notice = lambda *_: None,
     ) -> None:
         self._loop = loop
         self._store = store
@@ -118,6 +124,7 @@ class Network:
         self._record = record
         self._failure = failure
         self._on_send = on_send
+        self._on_fault = on_fault
 
     async def send(self, method: str, request: Any, act: Callable[[], Any], seconds: float) -> Any:
         """Carry one call of a client."""
@@ -139,14 +146,17 @@ class Network:
         reads = what.startswith(("Read", "Describe"))
         fault = self._weather.draw(self._loop.time(), self._dice, reads=reads)
         who = process.name if process else "somebody"
+        lateness = self._lateness(seconds) if fault in LATE else 0.0
         if fault is not Fault.NONE:
             self._record(f"{who} -> {self._store}: {what} [{fault.value}]")
+            beyond = fault in LATE and lateness > (seconds or 0.0) + self._weather.late_write
+            self._on_fault(self._store, fault, beyond)
         answer: asyncio.Future[Any] = self._loop.create_future()
         there, back = self._delay(), self._delay()
         if fault in APPLIED:
             self._loop.later(there, self._arrive, who, what, act, fault, answer, back)
         elif fault in LATE:
-            self._loop.later(self._lateness(seconds), self._arrive, who, what, act, fault, None, 0.0)
+            self._loop.later(lateness, self._arrive, who, what, act, fault, None, 0.0)
         if fault not in APPLIED and fault not in SILENT:
             self._loop.later(there + back, _fail, answer, self._failure(fault))
         return await answer

@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
 
-from tests.simulation import actors, rules
+from tests.simulation import actors, operators, rules
 from tests.simulation.loop import Killed, SimulatedLoop, Stuck
+from tests.simulation.reach.cells import Cell
 from tests.simulation.world import BUSY_SECONDS, World, make
 
-_WORKERS = 2
 _REST_SECONDS = 400.0
 
 
@@ -22,6 +23,7 @@ class Result:
 
     Attributes:
         steps: how many callbacks ran; of the same seed, always as many.
+        cells: what happened in it, and how often.
     """
 
     seed: int
@@ -29,6 +31,7 @@ class Result:
     trace: list[str]
     steps: int
     digest: int
+    cells: Counter[Cell]
 
 
 def run_seed(seed: int, *, traced: bool = False) -> Result:
@@ -44,10 +47,12 @@ def run_seed(seed: int, *, traced: bool = False) -> Result:
         finally:
             loop.close()
     digest = hash((loop.steps, round(loop.time(), 6), len(world.postgres.events)))
-    return Result(seed, world.violations, world.trace or [], loop.steps, digest)
+    return Result(seed, world.violations, world.trace or [], loop.steps, digest, world.witness.cells())
 
 
 async def _live(world: World) -> None:
+    for feature in sorted(world.swarm.features):
+        world.record(f"this seed has: {feature}")
     actors.settle_grounds(world)
     rules.watch(world)
     workers = actors.Workers(world)
@@ -57,15 +62,15 @@ async def _live(world: World) -> None:
 
 
 async def _work(world: World, workers: actors.Workers) -> None:
-    running = [asyncio.create_task(workers.run(place)) for place in range(_WORKERS)]
+    running = [asyncio.create_task(workers.run(place)) for place in range(world.swarm.workers)]
     await asyncio.gather(
         actors.produce(world),
-        actors.operate(world),
-        actors.halt(world),
         actors.update(world),
-        actors.reclaim(world),
         actors.grant(world),
         actors.meddle(world),
+        operators.take_over(world),
+        operators.operate(world),
+        operators.halt(world),
         workers.trouble(),
     )
     await _rest(world)
@@ -87,7 +92,7 @@ async def _rest(world: World) -> None:
         if not rows:
             return
         if all(row.state == "parked" or row.place == "behind" for row in rows):
-            actors.attend(world, discards=0.3, replays_failed=0.0)
+            operators.attend(world)
     left = [f"{row.event_type.value} {row.place} {row.state}" for row in world.postgres.queue.values()]
     world.violate(f"does not come to rest: {left}")
 

@@ -5,26 +5,25 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from consumers.authz.client import Tuple
-from outbox.flow.settlement import RetryPolicy
 from outbox.flow.table import Kind
-from outbox.store.work import Timing
 from outbox.testing.records import Stores
-from tests.simulation.ledger.postgres import MemoryPostgres
+from tests.simulation import swarm
 from tests.simulation.ledger.tables import Event, Intent
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.network import LATE, Fault, Weather
+from tests.simulation.network import Fault, Weather
+from tests.simulation.reach.ledger import WatchedPostgres
+from tests.simulation.reach.witness import Witness
 from tests.simulation.spicedb import MemorySpiceDB
+from tests.simulation.swarm import Feature, Swarm
 from tests.simulation.temporal import MemoryTemporal
 
-TIMING = Timing(lease=6.0, step_timeout=4.0, late_write=10.0, verify_again=12.0)
-POLICY = RetryPolicy(base_seconds=0.2, cap_seconds=4.0, max_strikes=3, registration_seconds=15.0)
-BUSY_SECONDS = 30.0
+BUSY_SECONDS = 40.0
 """How long everybody does something; afterwards the weather is calm, and all has to come to rest."""
 
-_STORE_FAULTS: list[Fault] = [fault for fault in Fault if fault is not Fault.NONE]
-_POSTGRES_FAULTS = [Fault.UNREACHABLE, Fault.RESET_BEFORE, Fault.RESET_AFTER, Fault.RESET_LATE]
+_STEPS_TIME = 4.0
+"""How long a step has, in seconds, where a call may travel for half a second; with less, calls take less."""
 
-_OUTAGES = [Fault.UNREACHABLE, Fault.SILENT_BEFORE, Fault.DENIED, Fault.RESET_BEFORE]
+_OUTAGES = [Fault.UNREACHABLE, Fault.SILENT_BEFORE, Fault.OVERLOADED, Fault.DENIED, Fault.RESET_BEFORE]
 
 
 @dataclass
@@ -50,10 +49,9 @@ class World:
     """What everybody shares.
 
     Attributes:
-        defective: now and then the handling of a step raises; its worker has to end.
-        tampered: strangers undo and redo what the outbox made, which a repair has to mend.
-        beyond_bound: calls may arrive beyond the late-write bound, which no rule but the repairs' covers.
-        halting: operators halt stores and schedules now and then; halted: until when.
+        swarm: what happens in the seed at all.
+        witness: sees what happens.
+        halted: what operators have halted, until when.
         grounds: of each lane, what stood there before.
         grants: what others added to live schedules, as long as it has to stand.
         enqueued_at: and committed_at: when producers did so, for the order of lanes.
@@ -72,12 +70,9 @@ class World:
     seed: int
     loop: SimulatedLoop
     dice: random.Random
-    beyond_bound: bool
-    tampered: bool
-    defective: bool
-    halting: bool
-    updating: bool
-    postgres: MemoryPostgres
+    swarm: Swarm
+    witness: Witness
+    postgres: WatchedPostgres
     spicedb: MemorySpiceDB
     temporal: MemoryTemporal
     weathers: dict[str, Weather]
@@ -98,6 +93,20 @@ class World:
     noted: set[str] = field(default_factory=set)
     hands: random.Random = field(default_factory=random.Random)
 
+    def has(self, feature: Feature) -> bool:
+        """Whether this happens in the seed."""
+        return feature in self.swarm.features
+
+    @property
+    def tampered(self) -> bool:
+        """Strangers undo and redo what the outbox made, which a repair has to mend."""
+        return self.has(Feature.TAMPER)
+
+    @property
+    def beyond_bound(self) -> bool:
+        """Calls may arrive beyond the late-write bound, which no rule but the repairs' covers."""
+        return self.has(Feature.BEYOND_BOUND)
+
     def record(self, line: str) -> None:
         """Write a line of the history, if somebody reads it."""
         if self.trace is not None:
@@ -117,48 +126,50 @@ class World:
 def make(seed: int, loop: SimulatedLoop, *, traced: bool) -> World:
     """Draw a world from a seed."""
     dice = random.Random(seed)
-    beyond_bound = dice.random() < 0.15
+    drawn = swarm.draw(seed)
+    witness = Witness(loop.time, drawn.timing.step_timeout)
     return World(
         seed=seed,
         loop=loop,
         dice=dice,
-        beyond_bound=beyond_bound,
-        tampered=dice.random() < 0.3,
-        # Not from the dice: the other seeds stay as they are.
-        defective=seed % 5 == 0,
-        halting=seed % 4 == 1,
-        updating=seed % 3 == 2,
+        swarm=drawn,
+        witness=witness,
         hands=random.Random(seed),
-        postgres=MemoryPostgres(TIMING, loop.time, random.Random(seed)),
+        postgres=WatchedPostgres(drawn.timing, loop.time, random.Random(seed), drawn.rates, witness),
         spicedb=MemorySpiceDB(),
         temporal=MemoryTemporal(),
         weathers={
-            "postgres": _weather(dice, _POSTGRES_FAULTS, hard=0.05),
-            "spicedb": _weather(dice, _STORE_FAULTS, beyond_bound=beyond_bound),
-            "temporal": _weather(dice, _STORE_FAULTS, beyond_bound=beyond_bound),
+            "postgres": _weather(dice, drawn, "postgres", hard=0.2),
+            "spicedb": _weather(dice, drawn, "spicedb"),
+            "temporal": _weather(dice, drawn, "temporal"),
         },
         trace=[] if traced else None,
     )
 
 
-def _weather(
-    dice: random.Random, faults: list[Fault], *, hard: float = 0.6, beyond_bound: bool = False
-) -> Weather:
-    """Most seeds know a few kinds of faults only, and much of them: each has its own way to break things."""
-    few = dice.sample(faults, dice.choice([1, 2, 3, len(faults)]))
-    late = [fault for fault in (*LATE, Fault.REFUSED) if fault in faults]
+def _weather(dice: random.Random, drawn: Swarm, store: str, *, hard: float = 0.6) -> Weather:
+    faults = list(drawn.faults[store])
+    beyond_bound = Feature.BEYOND_BOUND in drawn.features and store != "postgres"
+    outages = dice.choice([1, 1, 2]) if Feature.OUTAGE in drawn.features else 0
     return Weather(
-        rate=dice.choice([0.0, hard / 4, hard / 2, hard]),
-        faults=dice.choice([few, few + late * 2, late]),
-        outages=[_outage(dice, faults) for _ in range(dice.choice([0, 0, 1, 1, 2]))],
+        rate=dice.choice([hard / 4, hard / 2, hard]) if faults else 0.0,
+        # Spared mostly, attempts get further.
+        reads=dice.choice([0.25, 1.0]),
+        faults=faults,
+        outages=[_outage(dice, store) for _ in range(outages)],
         calm_at=BUSY_SECONDS,
-        longest_delay=dice.choice([0.01, 0.1, 0.5]),
-        late_write=TIMING.late_write,
-        beyond_bound=0.9 * TIMING.verify_again if beyond_bound else 0.0,
+        longest_delay=dice.choice([0.01, 0.1, 0.5]) * drawn.timing.step_timeout / _STEPS_TIME,
+        late_write=drawn.timing.late_write,
+        beyond_bound=0.9 * drawn.timing.verify_again if beyond_bound else 0.0,
     )
 
 
-def _outage(dice: random.Random, faults: list[Fault]) -> tuple[float, float, Fault]:
+def _outage(dice: random.Random, store: str) -> tuple[float, float, Fault]:
     start = dice.uniform(0.0, BUSY_SECONDS)
-    fault = dice.choice([fault for fault in _OUTAGES if fault in faults])
-    return start, start + dice.uniform(1.0, 6.0), fault
+    fault = dice.choice([fault for fault in _OUTAGES if fault in swarm.FAULTS[store]])
+    return start, start + dice.uniform(1.0, 10.0), fault
+
+
+def brief(intent: UUID) -> str:
+    """The end of an id, which tells intents of one seed apart."""
+    return str(intent)[-4:]

@@ -20,29 +20,29 @@ class MemoryPostgres(Settling):
     """The whole ledger, with what operators call."""
 
     def replay(self, intent_id: UUID, *, forced: bool = False) -> str:
-        """Re-arm a parked step, or enqueue a failed intent anew; answers what was done."""
+        """Re-arm a parked step, or enqueue a failed intent anew; answers what was done, or why nothing."""
         entry = self.intents.get(intent_id)
         if entry is None:
-            return "refused"
+            return "refused: no such intent"
         status = self.status(intent_id)
         if status is Status.PARKED:
             row = self.queue[intent_id]
             self._rearm(row)
             return "rearmed"
         if status is not Status.FAILED:
-            return "refused"
+            return "refused: neither failed nor parked"
         root = entry.replays or entry.id
         chain = [one for one in self.intents.values() if one.replays == root]
         latest = max(chain, key=lambda one: one.replay_number or 0, default=None)
         if (latest.id if latest else root) != intent_id:
-            return "refused"
+            return "refused: replayed already"
         later = [
             one
             for one in self.lane(entry.schedule_id)
             if one.position > entry.position and (one.kind is not Kind.REPAIR or one.request)
         ]
         if later and not forced:
-            return "refused"
+            return "refused: overtaken"
         again = replace(
             entry,
             id=self.new_id(),
@@ -65,12 +65,12 @@ class MemoryPostgres(Settling):
         self.on_work()
 
     def discard(self, intent_id: UUID, why: str) -> str:
-        """End a parked intent, undoing what is ours."""
+        """End a parked intent, undoing what is ours; answers what happens, or why nothing does."""
         row = self.queue.get(intent_id)
         if row is None or row.state != "parked":
-            return "refused"
+            return "refused: not parked"
         if row.event_type in {EventType.UNSCHEDULED, EventType.COMPENSATION_REQUESTED}:
-            return "refused"
+            return "refused: undoing already"
         row.looking = row.event_type is not EventType.CREATE_REQUESTED
         if row.event_type is EventType.CREATE_REQUESTED:
             row.event_type = EventType.COMPENSATION_REQUESTED
@@ -91,11 +91,11 @@ class MemoryPostgres(Settling):
     def hold(self, what: str, *, until: float = FOREVER) -> str:
         """Halt a store or a schedule."""
         if what not in set(Consumer) and not self.lane(what):
-            return "refused"
+            return "refused: no such schedule"
         moment = self._clock()
         self._end_halts(moment)
         if what in self.halts:
-            return "refused"
+            return "refused: halted already"
         self.halts[what] = until
         self._mark_head(what, halted=True, moment=moment)
         return "held"
@@ -103,7 +103,7 @@ class MemoryPostgres(Settling):
     def release(self, what: str) -> str:
         """Let a store or a schedule go on."""
         if self.halts.pop(what, None) is None:
-            return "refused"
+            return "refused: not halted"
         self._mark_head(what, halted=False, moment=self._clock())
         self.on_work()
         return "released"
