@@ -13,7 +13,8 @@ from outbox.stack import Stack
 from outbox.store.migrations import migrate
 from outbox.testing.databases import database_url
 from tests.interleaving.run import play
-from tests.interleaving.scenarios import SCENARIOS, Scenario
+from tests.interleaving.scenario import Scenario
+from tests.interleaving.scenarios import SCENARIOS
 
 
 def main() -> int:

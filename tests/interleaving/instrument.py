@@ -1,186 +1,220 @@
-"""Has the functions of the outbox stop before each of their statements, so that others can come in between.
+"""Has the functions of the outbox stop before each of their statements, and say what these did.
 
 Every statement of a volatile function in PL/pgSQL sees what was committed before it began. So what happens
 when two of them meet is decided by the order of their statements, and by who waits for whose locks.
+
+What a statement did is told by Postgres itself: its statistics say which indexes (or whole tables) were
+looked into, triggers say which rows were written, and in which indexes these are.
 """
 
-import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 
-# A session that has no number passes. Its two locks take turns, so that it can't run through both.
-# Where it stops stands in its application_name, which others see at once.
+from tests.interleaving.body import leaves, statements
+from tests.interleaving.touch import Touch, Touches
+
+MOST_SESSIONS = 4
+TOLD = "stepper "
+"""What begins the notices by which sessions tell what they do: JSON follows."""
+
+# A session that has no number passes. Its two locks take turns, so that it can't run through both; a sequence
+# says whose turn it is, as what a failed block had set would be forgotten.
 _STOP = """
     CREATE SCHEMA stepper;
+    CREATE FUNCTION stepper.scans() RETURNS jsonb LANGUAGE sql VOLATILE BEGIN ATOMIC
+        SELECT jsonb_object_agg(c.relname, pg_stat_get_xact_numscans(c.oid))
+          FROM pg_class c
+         WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'i')
+           AND pg_stat_get_xact_numscans(c.oid) > 0;
+    END;
+    CREATE FUNCTION stepper.rows() RETURNS jsonb LANGUAGE sql VOLATILE BEGIN ATOMIC
+        SELECT jsonb_object_agg(c.relname, pg_stat_get_xact_tuples_returned(c.oid)
+                   + pg_stat_get_xact_tuples_fetched(c.oid) + (
+                       SELECT coalesce(sum(pg_stat_get_xact_tuples_fetched(i.indexrelid)), 0)
+                         FROM pg_index i WHERE i.indrelid = c.oid))
+          FROM pg_class c
+         WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind = 'r';
+    END;
     CREATE FUNCTION stepper.at(place text) RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
-        me   CONSTANT integer := nullif(current_setting('stepper.me', true), '')::integer;
-        turn CONSTANT integer := coalesce(nullif(current_setting('stepper.turn', true), '')::integer, 0);
+        me CONSTANT integer := nullif(current_setting('stepper.me', true), '')::integer;
+        turn integer;
     BEGIN
         IF me IS NOT NULL THEN
-            PERFORM pg_catalog.set_config('stepper.turn', (1 - turn)::text, false),
-                    pg_catalog.set_config('application_name', place, false);
+            turn := nextval('stepper.turn_' || me) % 2;
+            RAISE NOTICE USING MESSAGE = 'stepper ' || jsonb_build_object(
+                'at', place, 'turn', turn, 'began', transaction_timestamp(),
+                'isolation', current_setting('transaction_isolation'),
+                'scans', stepper.scans(), 'rows', stepper.rows())::text;
             PERFORM pg_catalog.pg_advisory_lock(me, turn);
             PERFORM pg_catalog.pg_advisory_unlock(me, turn);
         END IF;
     END $$;
 """
 _FUNCTIONS = """
-    SELECT p.proname AS name, l.lanname AS language, p.provolatile AS volatile, p.prosrc AS body,
+    SELECT p.proname AS name, l.lanname = 'plpgsql' AND p.provolatile = 'v' AS steps, p.prosrc AS body,
            pg_get_functiondef(p.oid) AS definition
       FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
      WHERE p.pronamespace = 'outbox'::regnamespace AND p.prokind = 'f' ORDER BY p.proname
 """
-_RELATIONS = """
-    SELECT c.relname FROM pg_class c
-     WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind IN ('r', 'v')
+_VIEWS = """
+    SELECT c.relname, pg_get_viewdef(c.oid) FROM pg_class c
+     WHERE c.relnamespace = 'outbox'::regnamespace AND c.relkind = 'v'
 """
-_TOKEN = re.compile(r"--[^\n]*|'(?:[^']|'')*'|[A-Za-z_][A-Za-z_0-9.]*|[();]|\s+|.", re.DOTALL)
-_ADDS = re.compile(r"\bINSERT\s+INTO\s+outbox\.(\w+)", re.IGNORECASE)
-_LOCKS = re.compile(r"\b(?:UPDATE|DELETE\s+FROM|LOCK\s+TABLE)\s+(?:ONLY\s+)?outbox\.(\w+)", re.IGNORECASE)
-_NAMED = re.compile(r"\boutbox\.(\w+)")
-_ROW_LOCK = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+|KEY\s+)?(?:UPDATE|SHARE)\b", re.IGNORECASE)
-# What a block begins with, up to which word.
-_OPENS = {"IF": "THEN", "ELSIF": "THEN", "FOR": "LOOP", "WHILE": "LOOP"} | {
-    word: word for word in ("LOOP", "ELSE", "BEGIN")
-}
-_LEAVES = re.compile(r"RETURN\b(?!\s+(?:QUERY|NEXT)\b)", re.IGNORECASE)
-# The order in which rows are added to it is that of the lanes.
-_IN_ORDER = frozenset({"intents"})
+# Not of operations: nobody acts upon what is written there, and only who has a row's id changes it.
+_INDEXES = """
+    SELECT t.relname AS "table", c.relname AS name, i.indisunique AS is_unique, a.attname AS leading,
+           pg_get_expr(i.indpred, i.indrelid) AS predicate
+      FROM pg_class t
+      LEFT JOIN pg_index i ON i.indrelid = t.oid
+      LEFT JOIN pg_class c ON c.oid = i.indexrelid
+      LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[0]
+     WHERE t.relnamespace = 'outbox'::regnamespace AND t.relkind = 'r' AND t.relname <> 'operations'
+     ORDER BY 1, 2
+"""
+# What an intent is known by, in the tables that have rows of intents.
+_IDS = {"intents": "id"} | dict.fromkeys(
+    ("events", "attempts", "queue", "failures", "publications"), "intent_id"
+)
+_TRIGGER = """
+    CREATE FUNCTION stepper.wrote_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_setting('stepper.me', true) <> '' THEN
+            RAISE NOTICE USING MESSAGE = 'stepper ' || jsonb_build_object(
+                'wrote', '{table}', 'adds', TG_OP = 'INSERT', 'intent', {intent},
+                'in', array_remove({entries}, NULL))::text;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER stepper AFTER INSERT OR UPDATE OR DELETE ON outbox.{table}
+       FOR EACH ROW EXECUTE FUNCTION stepper.wrote_{table}();
+"""
+_ENTRY = """CASE WHEN (SELECT {predicate} FROM (SELECT OLD.*) AS r)
+                   OR (SELECT {predicate} FROM (SELECT NEW.*) AS r) THEN '{name}' END"""
 # How long a look took decides where the next ones begin. Here none does, so that an order can be repeated.
 _FLOORS, _LONG, _NEVER_LONG = "floors", "IF took < 1000 THEN", "IF took IS NOT NULL THEN"
 
 
 @dataclass(frozen=True, slots=True)
-class Touch:
-    """What a statement has to do with the outbox's tables.
+class Place:
+    """Where sessions stop.
 
     Attributes:
-        reads: what it sees of these is decided when it begins.
-        adds: it adds rows to these, which nobody sees before they are committed.
-        locks: it changes or locks rows of these, and may wait for others who do.
+        touch: what the statement that begins there has to do with tables, as its text says.
+        ends: a call ends, and what it has done is committed.
     """
 
-    reads: frozenset[str] = frozenset()
-    adds: frozenset[str] = frozenset()
-    locks: frozenset[str] = frozenset()
-
-    def __or__(self, other: "Touch") -> "Touch":
-        return Touch(self.reads | other.reads, self.adds | other.adds, self.locks | other.locks)
+    touch: Touch
+    ends: bool
 
 
-Places = Mapping[str, Touch | None]
-"""What is done from each place on, by its name. None: a call ends, and what it has done is committed."""
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What there is in a database to read and to write.
+
+    Attributes:
+        places: by their names.
+        indexes: of each table.
+        unique: those of them that keep two from adding the same.
+        of_intents: those of them that are looked into by the id of an intent.
+    """
+
+    places: Mapping[str, Place]
+    indexes: Mapping[str, frozenset[str]]
+    unique: frozenset[str]
+    of_intents: frozenset[str]
+
+    def keys_of(self, table: str) -> frozenset[str]:
+        """The indexes that keep two from adding the same to a table, of what more than one may know."""
+        return (self.indexes[table] & self.unique) - self.of_intents
+
+    def all_of(self, tables: Iterable[str]) -> frozenset[str]:
+        """By which names something in these tables is read or written."""
+        return frozenset().union(*(self.indexes[one] | {one} for one in tables if one in self.indexes))
+
+    def known(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of these names that say something."""
+        return self.all_of(self.indexes) & frozenset(names)
 
 
-async def instrument(line: psycopg.AsyncConnection[Any], called: Collection[str]) -> Places:
-    """Put stops into the functions of a database; returns where they are.
+async def instrument(line: psycopg.AsyncConnection[Any], called: Collection[str]) -> Catalogue:
+    """Put stops into the functions of a database, and triggers beside its tables.
 
     Args:
         line: to it, as the owner.
         called: the functions that are called from outside, each in a transaction of its own.
     """
     await line.execute(_STOP)
-    relations = {name for (name,) in await (await line.execute(_RELATIONS)).fetchall()}
+    for session in range(1, MOST_SESSIONS + 1):
+        await line.execute(f"CREATE SEQUENCE stepper.turn_{session}".encode())
+    indexes = await (await line.execute(_INDEXES)).fetchall()
+    tables: dict[str, frozenset[str]] = {}
+    for table, name, *_ in indexes:
+        tables[table] = tables.get(table, frozenset()) | ({name} if name else set())
+    await _watch(line, indexes)
+    return Catalogue(
+        await _stops(line, called, tables.keys()),
+        tables,
+        unique=frozenset(name for _, name, is_unique, *_ in indexes if is_unique),
+        of_intents=frozenset(name for table, name, _, leading, _ in indexes if _IDS.get(table) == leading),
+    )
+
+
+async def _watch(line: psycopg.AsyncConnection[Any], indexes: Collection[tuple[Any, ...]]) -> None:
+    entries: dict[str, list[str]] = {}
+    for table, name, _, _, predicate in indexes:
+        found = entries.setdefault(table, [])
+        if name:
+            found.append(_ENTRY.format(name=name, predicate=predicate) if predicate else f"'{name}'")
+    for table, names in entries.items():
+        known = _IDS.get(table)
+        intent = f"coalesce(NEW.{known}, OLD.{known})" if known else "NULL"
+        array = f"ARRAY[{', '.join(names)}]::text[]"
+        await line.execute(_TRIGGER.format(table=table, intent=intent, entries=array).encode())
+
+
+async def _stops(
+    line: psycopg.AsyncConnection[Any], called: Collection[str], tables: Collection[str]
+) -> dict[str, Place]:
     functions = await (await line.execute(_FUNCTIONS)).fetchall()
-    bodies: dict[str, str] = {}
-    for name, language, _, body, definition in functions:
-        bodies[name] = bodies.get(name, "") + (
-            body if language == "plpgsql" else definition.partition("\n")[2]
-        )
-    touches = _Touches(bodies, relations)
-    places: dict[str, Touch | None] = {}
-    for name, language, volatile, body, definition in functions:
+    stopping = {name for name, steps, *_ in functions if steps and name != _FLOORS}
+    bodies = dict(await (await line.execute(_VIEWS)).fetchall())
+    for name, _, body, definition in functions:
+        if name not in stopping:
+            bodies[name] = bodies.get(name, "") + (body or definition.partition("\n")[2])
+    touches = Touches(bodies, tables, stopping)
+    places: dict[str, Place] = {}
+    for name, _, body, definition in functions:
         if name == _FLOORS:
             assert _LONG in definition
             await line.execute(definition.replace(_LONG, _NEVER_LONG).encode())
-        if language != "plpgsql" or volatile != "v" or name == _FLOORS:
-            continue
-        changed = body
-        for number, (offset, statement) in reversed(list(enumerate(statements(body)))):
-            touch = touches.of(statement) if statement else None
-            if touch == Touch() or (touch is None and name not in called):
-                continue
-            place = f"{name}:{number}"
-            places[place] = touch
-            changed = f"{changed[:offset]}PERFORM stepper.at('{place}'); {changed[offset:]}"
-        await line.execute(definition.replace(body, changed).encode())
+        elif name in stopping:
+            found = _places(name, body, touches, ends=name in called)
+            changed = body
+            for place, offset in reversed(found):
+                changed = f"{changed[:offset]}PERFORM stepper.at('{place}'); {changed[offset:]}"
+            places |= {place: found[place, offset] for place, offset in found}
+            await line.execute(definition.replace(body, changed).encode())
     return places
 
 
-def statements(body: str) -> Iterator[tuple[int, str]]:
-    """Where each statement of a body in PL/pgSQL begins, and its text; what ends the call, as an empty one.
-
-    Conditions belong to what they decide on: an ``IF`` is a statement up to its ``THEN``.
-    """
-    blocks = 0
-    for start, first, text in _pieces(body):
-        if first in _OPENS:
-            blocks += first not in {"ELSIF", "ELSE"}
-            if first in {"IF", "FOR", "WHILE"}:
-                yield start, text
-        elif first != "END":
-            yield start, "" if _LEAVES.match(text) else text
-        elif blocks:
-            blocks -= 1
-        else:
-            yield start, ""
-
-
-def _pieces(body: str) -> Iterator[tuple[int, str, str]]:
-    """What ends with a semicolon, or opens a block: where, by its first word, the whole of it."""
-    start, first, text, depth, cases = -1, "", "", 0, 0
-    for match in _TOKEN.finditer(body, _begin(body)):
-        token, word = match[0], match[0].upper()
-        if token.isspace() or token.startswith("--"):
-            text += " "
-            continue
-        if start < 0:
-            start, first, text, depth, cases = match.start(), word, "", 0, 0
-        text += token
-        depth += (token == "(") - (token == ")")
-        cases += (word == "CASE") - (word == "END" and cases > 0)
-        if depth == cases == 0 and word == _OPENS.get(first, ";"):
-            yield start, first, text
-            start = -1
-    if start >= 0:
-        yield start, first, text
-
-
-def _begin(body: str) -> int:
-    found = re.search(r"^BEGIN\b", body, re.MULTILINE)
-    assert found, body
-    return found.end()
-
-
-class _Touches:
-    """Tells what statements touch, with all that the functions do which they call."""
-
-    def __init__(self, bodies: Mapping[str, str], relations: set[str]) -> None:
-        self._bodies = bodies
-        self._relations = relations
-        self._known: dict[str, Touch] = {}
-
-    def of(self, text: str) -> Touch:
-        code = re.sub(r"--[^\n]*", " ", text)
-        named = set(_NAMED.findall(code))
-        adds, locks = set(_ADDS.findall(code)), set(_LOCKS.findall(code))
-        if "ON CONFLICT" in code.upper():
-            locks |= adds
-        if _ROW_LOCK.search(code):
-            locks |= {"queue"} & named
-        locks |= adds & _IN_ORDER
-        reads = (named & self._relations) - adds
-        found = Touch(frozenset(reads), frozenset(adds), frozenset(locks))
-        for function in (named & self._bodies.keys()) - self._relations:
-            found |= self._of_function(function)
-        return found
-
-    def _of_function(self, name: str) -> Touch:
-        if name not in self._known:
-            self._known[name] = Touch()  # one that calls itself adds nothing
-            self._known[name] = self.of(self._bodies[name])
-        return self._known[name]
+def _places(name: str, body: str, touches: Touches, *, ends: bool) -> dict[tuple[str, int], Place]:
+    """Where a function stops, in the order of its text: the names of the places, and where they are in it."""
+    found: dict[tuple[str, int], Place] = {}
+    last: tuple[str, int] | None = None
+    catches = "EXCEPTION WHEN" in body
+    for number, (offset, statement) in enumerate(statements(body)):
+        touch = touches.of(statement)
+        if catches:
+            touch = replace(touch, attempts=touch.adds)
+        is_end = ends and leaves(statement)
+        if touch.tables or touch.turns or touch.calls or is_end:
+            last = (f"{name}:{number}", offset)
+            found[last] = Place(touch, ends=is_end)
+        elif last and touch.clock:
+            # It goes on to this one without a stop.
+            found[last] = replace(found[last], touch=found[last].touch | Touch(clock=True))
+    return found

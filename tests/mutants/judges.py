@@ -113,4 +113,7 @@ def _database(mutant: Mutant, server_url: str, home: Path) -> str:
     migrations.scripts = lambda: scripts
     url = server_url.rsplit("/", 1)[0] + "/" + name
     migrations.migrate(url, max_request_bytes=262_144)
+    if mutant.besides:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(mutant.besides.encode())
     return url

@@ -25,6 +25,7 @@ class Mutant:
         first: the seed that is tried first, as those before it don't come to what is broken.
         seeds: how many seeds of the simulation (of SQL: of the comparison) may pass before it is caught.
         orders: of SQL, where only what meets shows it: the scenario that is played in every order.
+        besides: of SQL, a statement that takes away what would have kept the rule all the same.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Mutant:
     first: int = 0
     seeds: int = 400
     orders: str = ""
+    besides: str = ""
 
     @property
     def tried(self) -> range:
