@@ -220,7 +220,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
             history.note("campaign", "rest")
             for intent in producers.withdrawn:
                 await wait(history, pair.url, intent)
-            await onlookers.look_at_all([lane.schedule_id for lane in lanes])
+            await onlookers.see_all([lane.schedule_id for lane in lanes])
             found, ledger = await judge(
                 direct, before=before, granted=producers.granted, spans=producers.spans
             )
@@ -263,7 +263,7 @@ async def _others_move_in(settings: Settings, lanes: list[Lane], eyes: Eyes) -> 
         if lane.held == "temporal":
             await foreign.hold_in_temporal(settings, lane.schedule_id)
         if lane.held:
-            await eyes.look(lane.schedule_id, "found")
+            await eyes.see(lane.schedule_id, "found")
     return await read_stores(settings, [lane.schedule_id for lane in lanes if lane.held])
 
 

@@ -17,6 +17,7 @@ from outbox.settings import Settings
 from tests.chaos.recorder import Recorder
 
 _SECONDS = 5.0
+_AGAIN_SECONDS = 0.5
 # A channel that was refused would else not try again for minutes.
 _OPTIONS = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2_000))
 # The last is what a client says that can't connect.
@@ -32,13 +33,19 @@ class Eyes:
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._temporal = temporal
 
-    async def look(self, schedule_id: str, what: str = "read") -> None:
-        """Read a schedule in Temporal, then in SpiceDB.
+    async def see(self, schedule_id: str, what: str = "read") -> None:
+        """Look until both stores have shown what they have.
 
         Args:
             schedule_id: of the schedule.
             what: it is called: ``found``, where others put it there before the campaign began.
         """
+        while not await self.look(schedule_id, what):  # noqa: ASYNC110 - a store that is away tells nobody
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def look(self, schedule_id: str, what: str = "read") -> bool:
+        """Read a schedule in Temporal, then in SpiceDB; whether both answered."""
+        answered = True
         for store, read in (("temporal", self._schedule), ("spicedb", self._relations)):
             asked = self._history.ask("observer", what, schedule_id, store=store)
             try:
@@ -46,8 +53,10 @@ class Eyes:
                     found = await read(schedule_id)
             except _AWAY as error:
                 asked.failed(error)
+                answered = False
             else:
                 asked.told(found=found)
+        return answered
 
     async def _relations(self, schedule_id: str) -> list[str]:
         request = ReadRelationshipsRequest(

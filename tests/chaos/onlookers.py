@@ -61,15 +61,15 @@ class Onlookers:
             self._roaming.result()
         self._roaming.cancel()
 
-    async def look_at_all(self, schedules: Collection[str]) -> None:
-        """Look at each of these schedules."""
+    async def see_all(self, schedules: Collection[str]) -> None:
+        """See what each of these schedules has come to."""
         room = asyncio.Semaphore(_LOOKING_AT_ONCE)
 
-        async def look(schedule_id: str) -> None:
+        async def see(schedule_id: str) -> None:
             async with room:
-                await self._eyes.look(schedule_id)
+                await self._eyes.see(schedule_id)
 
-        await asyncio.gather(*map(look, schedules))
+        await asyncio.gather(*map(see, schedules))
 
     async def _wait(self, intent: outbox.Intent) -> None:
         async with self._places:
