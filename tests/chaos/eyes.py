@@ -89,8 +89,8 @@ class Eyes:
 async def open_eyes(settings: Settings, history: Recorder) -> AsyncIterator[Eyes]:
     """Eyes on the stores that the settings name; connected by the first look."""
     assert settings.spicedb_token
-    no_retries = RetryConfig(max_retries=0)
-    temporal = await Client.connect(settings.temporal_address, lazy=True, retry_config=no_retries)
+    at_once = RetryConfig(max_retries=1)
+    temporal = await Client.connect(settings.temporal_address, lazy=True, retry_config=at_once)
     async with grpc.aio.insecure_channel(settings.spicedb_endpoint, options=_OPTIONS) as channel:
         yield Eyes(history, channel, settings.spicedb_token.get_secret_value(), temporal)
 
