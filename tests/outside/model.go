@@ -61,7 +61,7 @@ const (
 	// prime spreads small numbers.
 	prime = 0x9e3779b97f4a7c15
 	// mostSteps is for a lane that is too hard to judge: those of campaigns take some thousand.
-	mostSteps = 1_000_000
+	mostSteps = 150_000
 )
 
 func (m *model) begin() *states {

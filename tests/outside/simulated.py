@@ -18,7 +18,7 @@ from uuid import UUID
 from consumers.authz.client import Tuple
 from consumers.authz.names import SCHEDULE
 from consumers.temporal.request import revision_in, stamp_in
-from outbox.flow.table import REQUESTED, TERMINALS, Kind
+from outbox.flow.table import REQUESTED, TERMINALS, Kind, Status
 from tests.chaos.recorder import Asked, Recorder, recording
 from tests.simulation import actors
 from tests.simulation.ledger.tables import Entry
@@ -175,8 +175,9 @@ async def _live(world: World, onlooker: Onlooker) -> None:
         await asyncio.gather(actors.produce(world), _update(world), actors.grant(world), workers.trouble())
         async with asyncio.timeout(BUSY_SECONDS + _REST_SECONDS):
             while world.postgres.queue:
-                # What is parked is replayed.
-                actors.attend(world, discards=0.0, replays_failed=0.0)
+                for intent, status in world.postgres.statuses().items():
+                    if status is Status.PARKED:
+                        world.postgres.replay(intent)
                 await asyncio.sleep(2.0)
         await workers.stop()
         await asyncio.gather(*running)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.toolchain
 
 FOLDER = ROOT / "tests/outside"
 PUBLISHED = sorted((ROOT / "docs/histories").glob("*.jsonl.gz"))
-SEEDS = range(60)
+SEEDS = range(30)
 
 
 def ran(*command: str) -> tuple[int, str]:
