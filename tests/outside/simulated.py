@@ -151,6 +151,8 @@ class Onlooker:
 def record(seed: int, path: Path) -> bool:
     """Record one run; whether calls may have taken effect after the bound in it."""
     loop = SimulatedLoop(seed)
+    # What a killed worker leaves behind.
+    loop.set_exception_handler(lambda *_: None)
     world = make(seed, loop, traced=False)
     for weather in world.weathers.values():
         # What a store will not take today, it takes tomorrow: no model can know.
