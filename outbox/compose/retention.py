@@ -58,6 +58,7 @@ async def prune_all(store: RetentionStore, authz: AuthzClient) -> AsyncIterator[
     Raises:
         StoreFailure: SpiceDB can't be used.
     """
+    await store.begin()
     async for intents in store.prunable():
         if intents:
             marks = [mark_of(str(intent)) for intent in intents]

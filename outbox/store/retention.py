@@ -59,16 +59,26 @@ class RetentionStore:
             yield [row.intent_id for row in rows if row.goes]
             after = rows[-1].intent_id
 
-    async def prune(self, intents: Sequence[UUID]) -> int:
-        """Delete intents, with events and attempts, as far as they may go still; return how many went.
+    async def begin(self) -> None:
+        """Write down that it begins, before it takes anything; all batches are this one operation.
 
-        All batches are one operation, which the first begins.
+        Whoever finds something missing later then knows why, also where a prune takes the operations of those
+        before it along.
         """
-        asked: dict[str, Any] = {"older_than": self._older_than, "intents": list(intents)}
+        if self._operation is None:
+            async with self._engine.connect() as connection:
+                asked: dict[str, Any] = {"older_than": self._older_than, **self._by}
+                self._operation = await connection.scalar(_BEGIN, asked)
+
+    async def prune(self, intents: Sequence[UUID]) -> int:
+        """Delete intents, with events and attempts, as far as they may go still; return how many went."""
+        await self.begin()
+        asked: dict[str, Any] = {
+            "older_than": self._older_than,
+            "intents": list(intents),
+            "operation": self._operation,
+        }
         async with self._engine.connect() as connection:
-            if self._operation is None:
-                self._operation = await connection.scalar(_BEGIN, asked | self._by)
-            asked["operation"] = self._operation
             return int(await connection.scalar(_PRUNE, asked) or 0)
 
     async def prune_lanes(self) -> AsyncIterator[int]:
