@@ -105,7 +105,7 @@ async def survey(readers: Readers, tally: Tally) -> AsyncGenerator[Finding, None
     with Spool() as spool:
         # The lists first: what they have was enqueued by the time that the ledger is read, so a name that the
         # ledger doesn't know then is somebody else's.
-        await _together(
+        await together(
             spool.add_holdings(_counted(readers.holdings(), tally, "holdings")),
             spool.add_schedules(_counted(readers.schedules(), tally, "schedules")),
         )
@@ -158,7 +158,7 @@ async def _compare_batch(readers: Readers, batch: list[Pair], tally: Tally) -> l
 async def _looks(readers: Readers, names: list[str]) -> AsyncIterator[tuple[Lane | None, list[Finding]]]:
     """Look at each, a few at once, in the order of the names."""
     for at in range(0, len(names), _LOOKS_AT_ONCE):
-        for found in await _together(*(_look(readers, name) for name in names[at : at + _LOOKS_AT_ONCE])):
+        for found in await together(*(_look(readers, name) for name in names[at : at + _LOOKS_AT_ONCE])):
             yield found
 
 
@@ -217,7 +217,7 @@ async def _counted(items: AsyncIterator[T], tally: Tally, what: str) -> AsyncIte
         yield item
 
 
-async def _together(*calls: Awaitable[T]) -> list[T]:
+async def together(*calls: Awaitable[T]) -> list[T]:
     """Wait for all; the first that fails ends the others, and is what is raised."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:

@@ -9,9 +9,14 @@ Row = dict[str, Any]
 
 _TABLES = {
     "intents": text("""
-        SELECT id, schedule_id, kind, position, creator, request, created_at,
-               coalesce((request->>'end_at')::timestamptz <= clock_timestamp(), false) AS ran_out
-          FROM outbox.intents ORDER BY position
+        SELECT i.id, i.schedule_id, i.kind, i.position, i.creator, i.request, i.created_at,
+               -- What is live ends as it was last updated.
+               coalesce(
+                   (coalesce(l.definition, i.request)->>'end_at')::timestamptz <= clock_timestamp(), false
+               ) AS ran_out
+          FROM outbox.intents i
+          LEFT JOIN outbox.lanes l ON l.schedule_id = i.schedule_id AND l.live_intent = i.id
+         ORDER BY i.position
     """),
     "events": text("""
         SELECT intent_id, schedule_id, type, at, lease_number, error_code, error_message
@@ -22,7 +27,7 @@ _TABLES = {
           FROM outbox.attempts ORDER BY id
     """),
     "queue": text("""
-        SELECT intent_id, schedule_id, event_type, place, state, error_code, error_message
+        SELECT intent_id, schedule_id, event_type, place, state, lease_number, error_code, error_message
           FROM outbox.queue ORDER BY position
     """),
     "lanes": text("SELECT schedule_id, live_intent, revision FROM outbox.lanes"),

@@ -3,22 +3,19 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from outbox.compose.snapshot import take_snapshot
-from outbox.flow.dispatch import Creator
-from outbox.flow.table import EventType, Kind
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.history import HistoryStore, Row
-from outbox.testing.checker import Violation, check
-from outbox.testing.records import Event, Intent, Ledger, Pending, Scheduled, Stores
+from outbox.verify.checker import check
+from outbox.verify.invariants import Violation
+from outbox.verify.records import Ledger, Scheduled, Stores
+from outbox.verify.rows import Rows, ledger_of, owner_of
 
 Spans = Mapping[UUID, tuple[float, float]]
 """Of intents: when the producer began to enqueue it and when it was told of the commit (``inf``: never)."""
-
-_ANY_TIME = (float("-inf"), float("inf"))
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,7 @@ class History:
             spans: tell the order of enqueueing. Those without one may come in any; without spans at all,
                 positions are the order, as they are where each transaction began after the last was over.
         """
-        return Ledger(
-            intents=[_intent(row, spans) for row in self.intents],
-            events=[_event(row) for row in self.events],
-            pending=[_pending(row) for row in self.queue],
-            live={row["schedule_id"]: str(row["live_intent"]) for row in self.lanes if row["live_intent"]},
-            revisions={row["schedule_id"]: str(row["revision"]) for row in self.lanes if row["revision"]},
-        )
+        return ledger_of(Rows(self.intents, self.events, self.queue, self.lanes), spans)
 
     def story(self, schedule_id: str) -> str:
         """A lane's intents, events and failed attempts, one a line, in the order in which they happened."""
@@ -63,7 +54,7 @@ class History:
         ids = {row["id"] for row in self.intents if row["schedule_id"] == schedule_id}
         for row in self.intents:
             if row["id"] in ids:
-                yield row["created_at"], row["id"], f"{row['kind']} by {_owner(row) or 'nobody'}"
+                yield row["created_at"], row["id"], f"{row['kind']} by {owner_of(row) or 'nobody'}"
         for row in self.events:
             if row["intent_id"] in ids:
                 yield row["at"], row["intent_id"], f"{row['type']}{_lease(row)}{_error(row)}"
@@ -128,58 +119,6 @@ async def read_stores(settings: Settings, names: Collection[str]) -> Stores:
         },
         ended=found.ended,
     )
-
-
-def _intent(row: Row, spans: Spans | None) -> Intent:
-    position = float(row["position"])
-    span = (position, position) if spans is None else spans.get(row["id"], _ANY_TIME)
-    return Intent(
-        id=str(row["id"]),
-        schedule_id=row["schedule_id"],
-        kind=Kind(row["kind"]),
-        span=span,
-        owner=_owner(row),
-        runs=_runs(row["schedule_id"], row["request"]),
-        ran_out=row["ran_out"],
-        adopts=bool(row["request"].get("adopt")),
-    )
-
-
-def _event(row: Row) -> Event:
-    return Event(
-        str(row["intent_id"]),
-        row["schedule_id"],
-        EventType(row["type"]),
-        row["lease_number"],
-        row["error_code"],
-    )
-
-
-def _pending(row: Row) -> Pending:
-    return Pending(
-        str(row["intent_id"]),
-        row["schedule_id"],
-        EventType(row["event_type"]),
-        row["place"],
-        row["state"],
-        row["error_code"],
-        row["error_message"],
-    )
-
-
-def _owner(row: Row) -> str | None:
-    creator = Creator(**row["creator"])
-    if creator.user_id is not None:
-        return f"user:{creator.user_id}"
-    if creator.service_account_id is not None:
-        return f"service_account:{creator.service_account_id}"
-    return None
-
-
-def _runs(schedule_id: str, request: Mapping[str, Any]) -> str | None:
-    if not {"workflow_name", "task_queue"} <= request.keys():
-        return "something else" if {"workflow_name", "task_queue"} & request.keys() else None
-    return f"{request['workflow_name']} as {schedule_id}-run on {request['task_queue']}"
 
 
 def _lease(row: Row) -> str:

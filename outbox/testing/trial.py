@@ -18,7 +18,7 @@ from outbox.testing.databases import copied_outbox
 from outbox.testing.fault_proxy import FaultProxy
 from outbox.testing.faults import Gate
 from outbox.testing.history import judge, read_history, read_stores
-from outbox.testing.records import Stores
+from outbox.verify.records import Stores
 from outbox.worker.loop import Worker
 
 _TOLD_MOST = 10

@@ -1,4 +1,4 @@
-"""What the checker judges: the ledger and both stores at one moment, as plain records. No I/O."""
+"""What is judged: the ledger and both stores at one moment, as plain records. No I/O."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,8 @@ class Intent:
             ``(-inf, inf)`` says nothing of the order. Of a repair it is not looked at: its time decides.
         runs: what its schedule starts, in the words of ``Scheduled.runs``; None: not compared. Of an update:
             not None if it changes that.
-        ran_out: its schedule's own end has passed; Temporal may have removed it, and a repair its tuples.
+        ran_out: its schedule's own end has passed, as it was last updated; Temporal may have removed it, and
+            a repair its tuples. Of an update: the end that it asked for has passed.
         adopts: it is a repair that takes what others made, without a stamp, into the ledger.
     """
 
@@ -47,7 +48,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An intent's row in the queue; ``place``, ``state`` and the error as docs/states.md has them."""
+    """An intent's row in the queue; ``place``, ``state`` and the error as docs/states.md has them.
+
+    Attributes:
+        lease_number: of its latest lease; None: not looked at.
+    """
 
     intent_id: str
     schedule_id: str
@@ -56,16 +61,19 @@ class Pending:
     state: str
     error_code: str | None = None
     error_message: str | None = None
+    lease_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """All that Postgres has, with nothing pruned.
+    """All that Postgres has of some lanes.
 
     Attributes:
         events: in the order of the log.
         live: the live stamp that each lane remembers, by schedule id; lanes without one may be left out.
         revisions: the update that changed what is live last, in the same way.
+        pruned_before: intents that ended, and whose ids are smaller, may be missing with their events, save
+            what is live; empty: none are. Ids are in the order of their time.
     """
 
     intents: Sequence[Intent]
@@ -73,6 +81,7 @@ class Ledger:
     pending: Sequence[Pending] = ()
     live: Mapping[str, str] = field(default_factory=dict)
     revisions: Mapping[str, str] = field(default_factory=dict)
+    pruned_before: str = ""
 
 
 NOT_LOOKED_AT = ""
@@ -120,3 +129,11 @@ def registration(intent: Intent) -> frozenset[str]:
         return frozenset()
     agent = intent.schedule_id.partition("--")[0]
     return frozenset({f"owner@{intent.owner}", f"parent_agent@agent:{agent}", stamp})
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What both stores hold under one name."""
+
+    tuples: frozenset[str] = frozenset()
+    schedule: Scheduled | None = None

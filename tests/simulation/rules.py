@@ -17,8 +17,8 @@ from consumers.temporal.request import revision_in, stamp_in
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.table import TERMINALS, Consumer, EventType, Kind, Status
-from outbox.testing.checker import check
-from outbox.testing.records import Event, Intent, Ledger, Pending, Scheduled, Stores
+from outbox.verify.checker import check
+from outbox.verify.records import Event, Intent, Ledger, Pending, Scheduled, Stores
 from tests.simulation.ledger.tables import Row, revised
 from tests.simulation.temporal import NAMESPACE, Standing
 from tests.simulation.world import Ground, World

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from consumers.authz.client import Tuple
 from outbox.flow.table import Kind
-from outbox.testing.records import Stores
+from outbox.verify.records import Stores
 from tests.simulation import swarm
 from tests.simulation.ledger.tables import Event, Intent
 from tests.simulation.loop import SimulatedLoop

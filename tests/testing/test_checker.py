@@ -124,7 +124,34 @@ class TestWaiting:
         assert broken(self.ledger(self.waiting(place, state))) == [("ends_once", NAME)]
 
     def test_what_stands_behind_nothing_parked_is_told(self) -> None:
-        assert broken(self.ledger(self.waiting("behind", "queued"))) == [("ends_once", NAME)]
+        head = self.waiting("head", "ready", of="next")
+        assert broken(self.ledger(head, self.waiting("behind", "queued"))) == [("ends_once", NAME)] * 2
+
+    def test_what_stands_behind_nothing_at_all_is_told_of_the_lane_too(self) -> None:
+        assert set(broken(self.ledger(self.waiting("behind", "queued")))) == {
+            ("one_head", NAME),
+            ("ends_once", NAME),
+        }
+
+    def test_a_lane_has_one_head(self) -> None:
+        heads = [self.waiting("head", "parked", "raced", of=name) for name in ("last", "next")]
+        assert broken(self.ledger(*heads)) == [("one_head", NAME)]
+
+    def test_what_is_pending_is_what_the_log_asks_for(self) -> None:
+        row = replace(self.waiting("head", "parked", "raced"), event_type=E.UNSCHEDULED)
+        assert broken(self.ledger(row)) == [("flow", NAME)]
+
+    def test_a_lease_is_no_older_than_what_was_settled_under_it(self) -> None:
+        row = replace(self.waiting("head", "parked", "raced"), event_type=E.UNSCHEDULED)
+        ledger = self.ledger(replace(row, lease_number=3))
+        events = [*ledger.events, Event("last", NAME, E.UNSCHEDULED, 3)]
+        assert broken(replace(ledger, events=events)) == []
+        older = replace(ledger, events=events, pending=[replace(row, lease_number=2)])
+        assert broken(older) == [("flow", NAME)]
+
+    def test_what_waits_is_an_intent(self) -> None:
+        row = self.waiting("head", "parked", "raced")
+        assert broken(replace(LEDGER, pending=[row])) == [("not_lost", NAME)]
 
     def test_parked_with_a_reason_will_do_and_so_will_what_is_behind(self) -> None:
         parked = self.waiting("head", "parked", "raced")
