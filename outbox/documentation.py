@@ -1,7 +1,7 @@
 """Where the documentation says more of what went wrong. The one place that knows the site's address.
 
-``docs/errors.md`` has a section for each name and code, ``docs/commands.md`` one for each command. A section
-keeps its title: versions that are in use lead to it.
+``docs/errors.md`` has a section for each name and code, ``docs/commands.md`` one for each command, and
+``docs/verify.md`` one for each invariant. A section keeps its title: versions that are in use lead to it.
 """
 
 from enum import StrEnum
@@ -44,3 +44,8 @@ def of_code(code: str) -> str:
 def of_command(name: str) -> str:
     """The section on a command."""
     return f"{SITE}docs/commands.html#outbox-{name}"
+
+
+def of_invariant(name: str) -> str:
+    """The section on an invariant that does not hold."""
+    return f"{SITE}docs/verify.html#{name}"

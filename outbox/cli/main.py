@@ -84,6 +84,7 @@ COMMANDS = {
         "audit",
         "Compare ledger, SpiceDB and Temporal; exit 1 if something of ours is not as the ledger says.",
     ),
+    "verify": ("verify", "Judge a live outbox by its invariants, page by page; exit 1 if one is broken."),
 }
 
 

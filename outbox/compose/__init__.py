@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         schema,
         side_by_side,
         telemetry,
+        verify,
         worker,
     )
 
@@ -42,6 +43,7 @@ __all__ = [
     "schema",
     "side_by_side",
     "telemetry",
+    "verify",
     "worker",
 ]
 

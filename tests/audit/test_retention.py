@@ -65,6 +65,10 @@ async def test_while_spicedb_is_away_nothing_of_the_ledger_is_lost(
         await prune_now(settings, away)
     await away.close()
     assert await remaining(settings) == {failed}
+    # That it began was written down before it took anything.
+    async with open_engine(settings.database_url.get_secret_value()) as engine:
+        begun = await ReadStore(engine).operations(target="outbox", limit=10)
+    assert [(one["action"], one["items"]) for one in begun] == [("prune", 0)]
     assert await prune_now(settings, spicedb) == 1
 
 

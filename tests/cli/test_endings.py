@@ -25,6 +25,7 @@ ASKS_A_STORE = [
     ("discard", INTENT, "--reason", "r"),
     ("prune", "--older-than", "1d"),
     ("audit",),
+    ("verify",),
     ("authz-schema", "check"),
     ("run",),
     ("relay",),
@@ -40,6 +41,7 @@ SHOWS = [
     ("doctor",),
     ("delete", "a", "n"),
     ("audit",),
+    ("verify", "--no-stores"),
     ("migrate", "--print-grants"),
     ("authz-schema", "print"),
 ]

@@ -32,7 +32,7 @@ OUTBOX = (sys.executable, "-m", "outbox")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
-        *(f"outbox.cli.{name}" for name in ("look", "operate", "setup", "audit")),
+        *(f"outbox.cli.{name}" for name in ("look", "operate", "setup", "audit", "verify")),
         *("outbox.compose.audit", "outbox.compose.checks", "outbox.store.operate", "outbox.store.reads"),
         # What they run stands in this module.
         __name__,
@@ -158,6 +158,22 @@ def test_what_an_audit_finds_is_whole(
     assert shown[0].startswith(first)
     assert (shown[0] == first) == (width is not None)
     assert sum(line.startswith("  fix: ") for line in shown) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_verifying_finds_is_whole(ledger: Ledger, width: int | None) -> None:
+    with psycopg.connect(ledger.environment["OUTBOX_DATABASE_URL"]) as connection:
+        connection.execute("DELETE FROM outbox.queue WHERE intent_id = %s", (ledger.intents[1],))
+    shown = printed(("verify", "--no-stores"), ledger, width)
+    first = f"ends_once {ledger.schedules[1]}:"
+    assert shown[0].startswith(first)
+    assert (shown[0] == first) == (width is not None)
+    assert f"  story: outbox show {ledger.schedules[1]}" in shown
+    assert sum(line.startswith("  help: https://") and line.endswith("#ends_once") for line in shown) == 1
+    assert shown[-2:] == [
+        "3 schedules verified, 0 of them with their stores: 1 violations",
+        "found: 1 ends_once",
+    ]
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -93,14 +93,29 @@ def test_the_settings_are_printed_without_any_client() -> None:
     assert loaded("settings") & (CLIENTS | DATABASE) == set()
 
 
-@pytest.mark.parametrize("arguments", [("down",), ("discard", "x", "--reason", " "), ("audit", "--yes")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("down",),
+        ("discard", "x", "--reason", " "),
+        ("audit", "--yes"),
+        ("verify", "--schedule", "x", "--since", "1d"),
+    ],
+)
 def test_what_ends_before_it_asks_anybody_loads_no_database(arguments: tuple[str, ...]) -> None:
     assert loaded(*arguments, OUTBOX_HOME="/nowhere") & DATABASE == set()
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("intents",), ("show", "x"), ("status",), ("replay", "--status", "failed"), ("delete", "a", "n")],
+    [
+        ("intents",),
+        ("show", "x"),
+        ("status",),
+        ("replay", "--status", "failed"),
+        ("delete", "a", "n"),
+        ("verify", "--no-stores"),
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_what_only_asks_postgres_loads_no_client_of_a_store(arguments: tuple[str, ...]) -> None:

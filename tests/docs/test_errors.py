@@ -9,6 +9,7 @@ from outbox import documentation
 from outbox.cli.main import COMMANDS
 from outbox.documentation import Problem
 from outbox.errors import ErrorCode
+from outbox.verify.invariants import Invariant
 from tests.docs.pages import ROOT, Page
 from tests.docs.test_commands import headings
 
@@ -17,6 +18,7 @@ LINKS = [
     *map(documentation.of_problem, Problem),
     *map(documentation.of_code, ErrorCode),
     *map(documentation.of_command, COMMANDS),
+    *map(documentation.of_invariant, Invariant),
 ]
 
 
@@ -52,6 +54,13 @@ def test_each_error_has_its_section_and_each_section_its_error() -> None:
 
 def test_each_section_says_what_to_do() -> None:
     for section in re.split(r"^### ", ERRORS.text, flags=re.MULTILINE)[1:]:
+        assert section.count("\n**Do:** ") == 1, section
+
+
+def test_each_invariant_that_is_verified_has_its_section_that_says_what_to_do() -> None:
+    _, *each = re.split(r"^### ", Page("docs/verify.md").text, flags=re.MULTILINE)
+    assert [section.partition("\n")[0] for section in each] == list(Invariant)
+    for section in each:
         assert section.count("\n**Do:** ") == 1, section
 
 

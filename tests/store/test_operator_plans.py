@@ -16,6 +16,7 @@ from outbox.store.engine import open_engine, rows
 from outbox.store.operate import OperateStore
 from outbox.store.reads import ReadStore
 from outbox.store.retention import RetentionStore
+from outbox.store.verifying import NEWEST, VerifyStore
 from outbox.store.watching import gauges
 from outbox.testing.databases import copied
 
@@ -113,6 +114,14 @@ async def lane(engine: AsyncEngine) -> list[Any]:
     return [*found, *events, *attempts]
 
 
+async def to_verify(engine: AsyncEngine) -> list[Any]:
+    return [*(await VerifyStore(engine).page("loaded--s1", 100)).intents]
+
+
+async def long_lane_to_verify(engine: AsyncEngine) -> list[Any]:
+    return [*(await VerifyStore(engine).lanes(["loaded--s5", "loaded--long"])).intents]
+
+
 def ago(**span: float) -> datetime:
     return LOADED_AT - timedelta(**span)
 
@@ -139,6 +148,9 @@ QUESTIONS: dict[str, tuple[Ask, int]] = {
     "replayable since": (replayable(since=ago(seconds=WAITING + FAILS_ONCE_IN * 1.5)), 2 + PARKED),
     "replayable of a schedule": (replayable(schedule_id=f"loaded--s{FAILS_ONCE_IN}"), 1),
     "prunable": (prunable, 100),
+    "a page of lanes to verify": (to_verify, 100),
+    # Of the long one the newest, one more that tells that there are more, and its head.
+    "a long lane to verify": (long_lane_to_verify, 1 + NEWEST + 2),
 }
 
 
