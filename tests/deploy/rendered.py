@@ -19,6 +19,7 @@ _FILES = {
     "components/prometheus-operator/prometheus.yaml": ("prometheus.podMonitor=true", "prometheus.rules=true"),
     "components/prune/prune.yaml": ("prune.enabled=true",),
     "components/relay/relay.yaml": ("settings.OUTBOX_WIRE=kafka",),
+    "components/verify/verify.yaml": ("verify.enabled=true",),
 }
 _ALWAYS = ("existingConfigMap=outbox", "migrate.hook=false")
 

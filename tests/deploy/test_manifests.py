@@ -26,6 +26,7 @@ EVERYTHING = (
     "existingTlsSecret=tls",
     "console.enabled=true",
     "prune.enabled=true",
+    "verify.enabled=true",
     "networkPolicy.enabled=true",
     "prometheus.podMonitor=true",
     "prometheus.rules=true",
@@ -172,10 +173,16 @@ def test_commands_can_be_typed(manifests: list[Object]) -> None:
     command: Any = typer.main.get_command(app)
     typed = {tuple(container["args"]) for container in containers(manifests)}
     assert {words[0] for words in typed} == {
-        *("run", "relay", "console", "migrate", "authz-schema", "prune", "doctor")
+        *("run", "relay", "console", "migrate", "authz-schema", "prune", "verify", "doctor")
     }
     for words in typed:
         parse(command, "outbox", list(words))
+
+
+def test_verifying_everything_is_asked_for_by_no_time() -> None:
+    (job,) = loaded(template("verify.enabled=true", "verify.since=", only="verify.yaml"))
+    (container,) = containers([job])
+    assert container["args"] == ["verify", "--json"]
 
 
 def test_settings_in_the_environment_are_settings(manifests: list[Object]) -> None:
@@ -328,6 +335,7 @@ def test_each_process_has_the_database_role_that_it_needs(manifests: list[Object
         ("relay", "outbox-worker"),
         ("console", "outbox-operator"),
         ("prune", "outbox-operator"),
+        ("verify", "outbox-operator"),
         ("doctor", "outbox-operator"),
     }
 
