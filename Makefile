@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test examples campaigns judge coverage model orders simulate mutants chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
+.PHONY: help demo test examples campaigns judge coverage model orders simulate mutants mutation chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
@@ -17,6 +17,7 @@ help:
 	@echo "make orders  every order of what may be under way at once in Postgres   (ARGS='claim' for some)"
 	@echo "make simulate  2,000 simulated runs, each from a seed   (ARGS='--seed 7 --trace', ARGS='--minutes 30', ARGS=--reach)"
 	@echo "make mutants   break one rule at a time: the simulation or the SQL's tests must notice   (ARGS='--share 300')"
+	@echo "make mutation   change the code wherever a tool can: what no test notices must be listed, with its reason   (ARGS=outbox/flow)"
 	@echo "make chaos  a long campaign of troubles on the real servers   (ARGS='--seed 7 --intents 500')"
 	@echo "make judge  what campaigns recorded, judged by a program that shares no code with this one   (ARGS=FILE); needs go"
 	@echo "make lint   formatting, lint, types, import directions, workflows, secrets"
@@ -94,6 +95,9 @@ simulate: $(READY)
 
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants $(ARGS)
+
+mutation: $(READY)
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -200,4 +204,4 @@ lowest: $(LOWEST)
 
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down
-	rm -rf .venv .outbox .bench .chaos .site .release .lowest dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .outbox .bench .chaos .site .release .lowest .mutation dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -32,7 +32,7 @@ def preload() -> None:
 def by_simulation(mutant: Mutant) -> Verdict:
     """Run seeds against a mutant of Python, until a rule is seen broken."""
     try:
-        put_in_place(mutant)
+        put_in_place(mutant.file, mutant.source())
     except LookupError as error:
         return Verdict(None, str(error))
     from tests.simulation.run import run_seed  # noqa: PLC0415 - with the mutant in it
@@ -52,7 +52,7 @@ def _violations(run_seed: Callable[[int], "Result"], seed: int) -> list[str]:
 
 def share(mutant: Mutant, seeds: range) -> int:
     """In how many of these seeds a mutant of Python is noticed: how good they are."""
-    put_in_place(mutant)
+    put_in_place(mutant.file, mutant.source())
     from tests.simulation.run import run_seed  # noqa: PLC0415 - with the mutant in it
 
     return sum(bool(_violations(run_seed, seed)) for seed in seeds)

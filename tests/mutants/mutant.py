@@ -44,11 +44,6 @@ class Mutant:
         """The seeds that may be tried."""
         return range(self.first, self.first + self.seeds)
 
-    @property
-    def module(self) -> str:
-        """The module that is changed."""
-        return self.file.removesuffix(".py").replace("/", ".")
-
     def source(self) -> str:
         """The changed text.
 
@@ -79,15 +74,16 @@ def all_mutants() -> list[Mutant]:
     return [Mutant(**entry) for entry in tomllib.loads(_LIST.read_text())["mutant"]]
 
 
-def put_in_place(mutant: Mutant) -> None:
-    """Have the mutant's module imported with its line changed; nothing of that is cached."""
-    sys.meta_path.insert(0, _Finder(mutant.module, _Changed(mutant)))
+def put_in_place(file: str, source: str) -> None:
+    """Have the module of a file imported as it is in this source; nothing of that is cached."""
+    module = file.removesuffix(".py").replace("/", ".")
+    sys.meta_path.insert(0, _Finder(module, _Changed(module, file, source)))
 
 
 class _Changed(SourceFileLoader):
-    def __init__(self, mutant: Mutant) -> None:
-        super().__init__(mutant.module, str(ROOT / mutant.file))
-        self._source = mutant.source()
+    def __init__(self, module: str, file: str, source: str) -> None:
+        super().__init__(module, str(ROOT / file))
+        self._source = source
 
     def get_code(self, fullname: str) -> CodeType | None:
         return compile(self._source, self.get_filename(fullname), "exec", dont_inherit=True)
