@@ -34,7 +34,7 @@ from consumers.authz.relationships import (
 from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, undecided
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Creator, Dispatch, Ledger, Standing
-from outbox.flow.outcome import Conflict, Done, Outcome, Transient
+from outbox.flow.outcome import Conflict, Done, Outcome, Refused, Transient
 from outbox.flow.table import Effect
 
 _log = structlog.get_logger()
@@ -273,7 +273,13 @@ class AuthzEffects:
     # Looking.
 
     async def _read(self, schedule_id: str, call: Call) -> Holding:
-        found: Read = await self._client.read(object_of(schedule_id), call)
+        """Read who holds a schedule; that SpiceDB won't tell is no refusal of what is written there."""
+        try:
+            found: Read = await self._client.read(object_of(schedule_id), call)
+        except StoreFailure as failure:
+            if isinstance(failure.outcome, Refused):
+                raise StoreFailure(undecided(failure.outcome)) from failure
+            raise
         return Holding(frozenset(found.tuples), found.zed_token)
 
     async def _standing(self, schedule_id: str, holding: Holding) -> Standing:

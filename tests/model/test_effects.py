@@ -141,6 +141,12 @@ class TestRegister:
         world = World(held(ENDED), instead=fails(failure, at))
         assert self.run(world) == failure
 
+    def test_that_nobody_may_look_refuses_nothing(self) -> None:
+        """A write that arrived twice took effect, and then met itself."""
+        world = World(held(), instead=fails(Refused(ErrorCode.REGISTRATION_REFUSED, "not today"), 1))
+        assert self.run(world) == Transient(ErrorCode.REGISTRATION_REFUSED, "not today")
+        assert self.run(world) == Done("token")
+
 
 @pytest.mark.parametrize(("account", "header"), [("acme", {"x-account-id": "acme"}), (None, {})])
 def test_each_call_to_spicedb_carries_the_account(account: str | None, header: dict[str, str]) -> None:

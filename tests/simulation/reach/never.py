@@ -78,6 +78,8 @@ _UNSEEN = {
     step_of(one, look=False)
     for one in (E.CREATE_REQUESTED, E.COMPENSATION_REQUESTED, E.DELETE_REQUESTED, E.UNSCHEDULED)
 }
+# These look who holds the name, and that nobody may look refuses nothing.
+_LOOKS = {step_of(one, look=False) for one in (E.CREATE_REQUESTED, E.UNSCHEDULED)}
 _READS_ONLY = {
     step_of(one, look=True)
     for one in (E.CREATE_REQUESTED, E.REGISTERED, E.REGISTRATION_SKIPPED, E.DELETE_REQUESTED)
@@ -168,7 +170,8 @@ _ATTEMPTS = (
         lambda one: (
             one.happened is Happened.REFUSED
             and (
-                (one.step in _UNSEEN and one.came is not Came.REFUSED)
+                (one.step in _UNSEEN and one.came is Came.UNKNOWN)
+                or (one.step in _UNSEEN - _LOOKS and one.came is Came.TRANSIENT)
                 or (one.step == E.UPDATE_REQUESTED.value and one.came is Came.TRANSIENT)
                 or (one.step in _WRITES_ONLY and one.came is Came.TRANSIENT)
             )
