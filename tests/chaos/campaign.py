@@ -42,6 +42,7 @@ from tests.chaos.onlookers import Onlookers, wait
 from tests.chaos.producers import Producers
 from tests.chaos.recorder import recording
 from tests.chaos.subscriber import Subscriber
+from tests.chaos.watch import Watch
 from tests.chaos.workload import Lane, plan
 from tests.kafka.brokers import broker
 from tests.stack.pair import Pair
@@ -141,6 +142,7 @@ class Result:
     late: Counter[str]
     processes: int
     violations: list[Violation]
+    verified: int
     history: History
     miscounted: list[str]
     seconds: float
@@ -201,12 +203,13 @@ async def run(campaign: Campaign, home: Path) -> Result:
             before = await _others_move_in(direct, lanes, eyes)
             onlookers = Onlookers(history, pair.url, eyes, random.Random(campaign.seed))
             producers = Producers(direct, lanes, nemesis.troubles, history=history, onlookers=onlookers)
+            watch = Watch(direct)
             with contextlib.ExitStack() as listening:
                 if campaign.kafka:
                     subscriber = listening.enter_context(Subscriber(direct, history))
                 try:
                     await fleet.fill()
-                    async with onlookers:
+                    async with onlookers, watch.verifying():
                         async with asyncio.TaskGroup() as group:
                             group.create_task(nemesis.work(producers.begin))
                             group.create_task(producers.run())
@@ -224,6 +227,8 @@ async def run(campaign: Campaign, home: Path) -> Result:
             found, ledger = await judge(
                 direct, before=before, granted=producers.granted, spans=producers.spans
             )
+            await watch.at_rest()
+            found += watch.found
             miscounted = await _miscounted(direct, collector, nemesis.done)
         took = time.monotonic() - began
         return Result(
@@ -232,6 +237,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
             nemesis.late,
             fleet.started,
             found,
+            watch.passes,
             ledger,
             miscounted,
             took,

@@ -41,6 +41,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"| troubles | {_counts(result.troubles)} |"
     yield f"| processes | {', '.join(result.campaign.commands)} at a time, {result.processes} in all |"
     yield f"| counters that disagree with the ledger | {'; '.join(result.miscounted) or 'none'} |"
+    yield f"| verified meanwhile | {result.verified} times |"
     yield f"| violations | {len(result.violations)} |"
 
 

@@ -39,6 +39,7 @@ async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.Te
     keep(result.recorded, campaign.name)
     print(report(result))  # noqa: T201 - shown when it fails, and by -s
     assert list(result.stories()) == []
+    assert result.verified > 1
     assert result.miscounted == []
     assert len(result.troubles) == 16
     assert set(result.exit_codes) <= ENDED
