@@ -24,6 +24,7 @@ from tests.bench import (
     stores,
     transactional,
     unprepared,
+    verifying,
     watched,
     wire,
 )
@@ -54,6 +55,7 @@ ROWS: Mapping[str, Row] = {
     "P14": unprepared.unprepared,
     "P15": capacity.capacity,
     "P16": changes.coalesced,
+    "P17": verifying.verified,
 }
 OF_PEERS = frozenset({"P1c", "P2", "P2b"})
 RESULTS = Path(".bench/results.json")

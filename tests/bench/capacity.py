@@ -99,7 +99,7 @@ async def _questions(url: str, schedules: int) -> dict[str, int]:
     """How many pages each takes; what is asked once before has its plan."""
     async with open_engine(url) as engine:
         work, ledger = WorkStore(engine, TIMING), LedgerStore(engine)
-        counted = _Counter(engine)
+        counted = PagesRead(engine)
         for turn in range(2):
             await counted("gauges", gauges(engine))
             await counted("status", ReadStore(engine).depths())
@@ -115,7 +115,7 @@ async def _questions(url: str, schedules: int) -> dict[str, int]:
     return counted.pages
 
 
-class _Counter:
+class PagesRead:
     """Counts the pages that were looked at for one thing after the other."""
 
     def __init__(self, engine: AsyncEngine) -> None:

@@ -188,7 +188,7 @@ async def _spent(stage: Stage, intents: int, *, lanes: int, checkpoint: bool = F
             if checkpoint:
                 await line.execute("CHECKPOINT")  # each page is then logged whole, once
             before = await _wal(line)
-            calls = await _calls_while(drain(stage, url, intents))
+            calls = await calls_while(drain(stage, url, intents))
             after = await _wal(line)
     return calls / intents, (after - before) / intents
 
@@ -198,7 +198,7 @@ async def _wal(line: psycopg.AsyncConnection[Any]) -> int:
     return int(row[0]) if row else 0
 
 
-async def _calls_while(work: Any) -> int:
+async def calls_while(work: Any) -> int:
     """How many statements the worker sends while the work lasts."""
     calls = 0
     execute = psycopg.AsyncCursor.execute

@@ -91,6 +91,8 @@ TITLES: Mapping[str, str] = {
     "P15/worker": "a worker's peak memory on real stores, of 256 MB",
     "P15/kafka-worker": "the same on the Kafka wire",
     "P15/relay": "the same of the relay, which publishes events, too",
+    "P17/pages": "pages read to verify 100 of 100,000 lanes: of those with 1,000",
+    "P17/beside": "drain one-step intents beside `outbox verify --no-stores`: rate, of that without",
 }
 
 
