@@ -8,7 +8,7 @@ server it speaks plaintext.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, Unpack, assert_never
 
@@ -28,9 +28,10 @@ from outbox.testing.faults import (
     Instead,
     Late,
     LoseReply,
+    Rewrite,
     Which,
 )
-from outbox.testing.relay import HOST, Relay
+from outbox.testing.relay import HOST, Direction, Relay
 from outbox.testing.upstream import ANY_SIZE, AnyMethod, Upstream, passable
 
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -141,6 +142,10 @@ class FaultProxy:
         self._arm(method, Hold(gate, after_effect), which)
         return gate
 
+    def rewrite(self, method: str, change: Callable[[bytes], bytes], **which: Unpack[Which]) -> Armed:
+        """Hand the server another request than the client sent, and the client the answer to that."""
+        return self._arm(method, Rewrite(change), which)
+
     def clear(self) -> None:
         """Disarm every fault; calls that one has already met keep it."""
         self._armed.clear()
@@ -157,6 +162,12 @@ class FaultProxy:
     async def black_hole(self) -> AsyncIterator[None]:
         """Inside, connections open and nothing ever answers; what is sent meanwhile never arrives."""
         async with self._relay.silent():
+            yield
+
+    @asynccontextmanager
+    async def one_way(self, held: Direction) -> AsyncIterator[None]:
+        """Inside, connections stay open, and what is sent in one direction is held; at the end it arrives."""
+        async with self._relay.one_way(held):
             yield
 
     def cut_connections(self, *, reset: bool = False) -> None:
@@ -200,6 +211,9 @@ class FaultProxy:
                 await self._pass(call, context)
             case Instead(answer):
                 await _reply(call, context, answer)
+            case Rewrite(change):
+                call.request = change(call.request)
+                await self._pass(call, context)
             case LoseReply(answer):
                 await self._upstream.effect(call)
                 await _reply(call, context, answer)

@@ -27,7 +27,7 @@ class Call:
 
     Attributes:
         method: The full name, "/package.Service/Method".
-        request: The serialized request.
+        request: The serialized request, as the client sent it; once it was rewritten, as the server gets it.
         metadata: The client's metadata, without what belongs to the transport.
         fault: The fault that met this call.
         forwarded: Whether the request was handed to the server.
@@ -141,6 +141,13 @@ class ApplyLate:
 
 
 @dataclass(frozen=True)
+class Rewrite:
+    """The server gets what this makes of the request, instead of the request."""
+
+    change: Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True)
 class Hold:
     """The call stands at a gate, before its effect or before its reply."""
 
@@ -148,7 +155,7 @@ class Hold:
     after_effect: bool
 
 
-Fault: TypeAlias = Instead | LoseReply | Delay | Cut | ApplyLate | Hold
+Fault: TypeAlias = Instead | LoseReply | Delay | Cut | ApplyLate | Hold | Rewrite
 
 
 class Which(TypedDict, total=False):

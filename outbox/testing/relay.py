@@ -7,11 +7,14 @@ import struct
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 HOST = "127.0.0.1"
 _CHUNK = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+Direction = Literal["requests", "replies"]
+"""What clients send, and what is sent to them."""
 
 
 @dataclass(eq=False)
@@ -34,7 +37,7 @@ class _Link:
 
 
 class Relay:
-    """Relays one local port to a backend port, until told to cut, to refuse or to fall silent.
+    """Relays one local port to a backend port, until told to cut, to refuse, to hold back or to fall silent.
 
     A refused connection is a real ECONNREFUSED, and a cut one a real FIN or RST: clients word these
     differently from a status that a server sends, and error tables depend on the difference.
@@ -48,8 +51,9 @@ class Relay:
         self._backend_port = backend_port
         self._tls = tls
         self._links: set[_Link] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._flowing = {direction: asyncio.Event() for direction in get_args(Direction)}
+        for direction in self._flowing.values():
+            direction.set()
         # Bound but never listening, it keeps the port ours while the listener is away.
         self._reservation = _bound_socket(0)
         self.port: int = self._reservation.getsockname()[1]
@@ -91,12 +95,28 @@ class Relay:
 
         At the end they are cut, so that nothing that was sent meanwhile arrives after all.
         """
-        self._flowing.clear()
+        for direction in self._flowing.values():
+            direction.clear()
         try:
             yield
         finally:
             await self._end_all()
-            self._flowing.set()
+            for direction in self._flowing.values():
+                direction.set()
+
+    @asynccontextmanager
+    async def one_way(self, held: Direction) -> AsyncIterator[None]:
+        """Inside, connections stay open, and not a byte passes in that direction; the other one works.
+
+        At the end what was held arrives, as TCP sends again what was not acknowledged: also what its sender
+        has given up on, and the end of a connection that was closed meanwhile. New connections are accepted,
+        as this host does it.
+        """
+        self._flowing[held].clear()
+        try:
+            yield
+        finally:
+            self._flowing[held].set()
 
     async def _end_all(self) -> None:
         tasks = [link.task for link in self._links]
@@ -128,20 +148,25 @@ class Relay:
             with suppress(OSError):
                 backend, link.backend = await asyncio.open_connection(HOST, self._backend_port)
                 await _first_to_end(
-                    self._pump(client, link.backend),
-                    self._pump(backend, link.client),
+                    self._pump(client, link.backend, self._flowing["requests"]),
+                    self._pump(backend, link.client, self._flowing["replies"]),
                 )
         finally:
             link.client.close()
             if link.backend is not None:
                 link.backend.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    @staticmethod
+    async def _pump(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event
+    ) -> None:
         with suppress(OSError):
             while chunk := await reader.read(_CHUNK):
-                await self._flowing.wait()
+                await flowing.wait()
                 writer.write(chunk)
                 await writer.drain()
+            # The end of a connection travels with the bytes.
+            await flowing.wait()
 
 
 async def _first_to_end(*pumps: Coroutine[Any, Any, None]) -> None:

@@ -323,6 +323,39 @@ async def test_black_hole(channel: Any, proxy: FaultProxy, effects: list[bytes])
     assert effects == [b"before", b"after"]
 
 
+async def test_one_way_for_requests(channel: Any, proxy: FaultProxy, effects: list[bytes]) -> None:
+    await write(channel, b"before")
+    async with proxy.one_way("requests"):
+        held = asyncio.create_task(write(channel, b"held"))
+        assert (
+            await failed_write(channel, request=b"given up", timeout=0.3)
+        ).code() is Code.DEADLINE_EXCEEDED
+        assert effects == [b"before"]
+    assert await held == b"ok:held"
+    assert await write(channel, b"after") == b"ok:after"
+    assert b"held" in effects
+
+
+async def test_one_way_for_replies(channel: Any, proxy: FaultProxy, effects: list[bytes]) -> None:
+    await write(channel, b"before")
+    async with proxy.one_way("replies"):
+        held = asyncio.create_task(write(channel, b"held"))
+        call = await proxy.wait_for_call("Write", 2)
+        await call.ended.wait()
+        assert effects == [b"before", b"held"]
+        assert not held.done()
+    assert await held == b"ok:held"
+    assert channel.get_state() is grpc.ChannelConnectivity.READY, "on the connection that was there"
+
+
+async def test_rewrites_a_request(channel: Any, proxy: FaultProxy, effects: list[bytes]) -> None:
+    armed = proxy.rewrite("Write", lambda request: request + b"!")
+    assert await write(channel) == b"ok:a!"
+    assert await write(channel) == b"ok:a"
+    assert effects == [b"a!", b"a"]
+    assert [call.request for call in armed.calls] == [b"a!"]
+
+
 async def test_waits_for_a_call(channel: Any, proxy: FaultProxy) -> None:
     waiting = asyncio.create_task(proxy.wait_for_call("Write", 2))
     await write(channel, b"1")
