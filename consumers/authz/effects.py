@@ -26,12 +26,13 @@ from consumers.authz.relationships import (
     any_stamp,
     ended,
     mark_of,
+    nothing_of,
     object_of,
     only,
     stamp_of,
     stamped,
 )
-from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, undecided
+from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, undecided, without_doubt
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Creator, Dispatch, Ledger, Standing
 from outbox.flow.outcome import Conflict, Done, Outcome, Refused, Transient
@@ -68,25 +69,24 @@ class AuthzEffects:
             return failure.outcome
 
     async def look(self, dispatch: Dispatch) -> Outcome:
-        """Read whether the registration stands. The other effects, never refused, are applied again."""
+        """Ask whether the registration stands. The other effects, never refused, are applied again."""
         if dispatch.step.effect is not Effect.REGISTER:
             return await self.apply(dispatch)
         try:
-            holding = await self._read(dispatch.schedule_id, _call(dispatch))
+            token = await self._registered(dispatch, _call(dispatch))
         except StoreFailure as failure:
             return undecided(failure.outcome)
-        if registration(dispatch) and registration(dispatch) <= holding.tuples:
-            return Done(holding.zed_token)
+        if token is not None:
+            return Done(token)
         return cause_stands(dispatch, ErrorCode.REGISTRATION_REFUSED)
 
     async def clear_debris(self, dispatch: Dispatch) -> Outcome:
         """Remove the relationships that an ended intent of the lane left behind; others' are a conflict."""
         call = _call(dispatch)
         try:
-            holding = await self._read(dispatch.schedule_id, call)
-            if not holding.tuples:
-                return Done(holding.zed_token)
-            outcome = await self._clear(dispatch, holding, call)
+            if await self._is_free(dispatch, call):
+                return Done()
+            outcome = await self._clear_what_is_there(dispatch, call)
         except StoreFailure as failure:
             return failure.outcome
         return outcome
@@ -142,7 +142,8 @@ class AuthzEffects:
         Raises:
             StoreFailure: SpiceDB can't tell in time.
         """
-        return bool((await self._client.read(ended(intent_id), _call(dispatch))).tuples)
+        marked = Requires(ended(intent_id), present=True)
+        return await self._holds(dispatch, _call(dispatch), marked) is not None
 
     async def retire(self, dispatch: Dispatch, intent_id: str) -> None:
         """Mark an intent as ended, so that no registration of it can land any more.
@@ -175,22 +176,25 @@ class AuthzEffects:
 
     async def _explain(self, dispatch: Dispatch, call: Call) -> Outcome:
         """Tell why the registration's preconditions did not hold, and clear away what is ours."""
+        if (token := await self._registered(dispatch, call)) is not None:
+            return Done(token)
         holding = await self._read(dispatch.schedule_id, call)
-        if registration(dispatch) <= holding.tuples:
-            return Done(holding.zed_token)
-        if holding.stamps == [str(dispatch.intent_id)]:
-            # Not marked as ended: this intent still means to register.
-            await self._remove(dispatch.schedule_id, str(dispatch.intent_id), call)
-            return _raced(f"part of the registration of {dispatch.schedule_id} was missing: it starts over")
-        if not holding.tuples:
+        missing = registration(dispatch) - holding.tuples
+        if missing and holding.stamps == [str(dispatch.intent_id)]:
+            # Not marked as ended: this intent still means to register. What the read missed must be missing
+            # still: one that is behind would have a whole registration removed, and what was granted on it.
+            missing_still = [Requires(only(one), present=False) for one in sorted(missing)]
+            removed = await self._remove(dispatch.schedule_id, str(dispatch.intent_id), call, *missing_still)
+            message = f"part of the registration of {dispatch.schedule_id} was missing: it starts over"
+            return _raced(message, written=removed)
+        if not (missing and holding.tuples):
             return _raced(f"{dispatch.schedule_id} was not free a moment ago, or its intent was ended")
         return await self._clear(dispatch, holding, call)
 
     async def _skip(self, dispatch: Dispatch, call: Call) -> Outcome:
         """Register nothing, for want of an owner, unless others hold the name: they would own it all."""
-        holding = await self._read(dispatch.schedule_id, call)
-        if holding.tuples:
-            return await self._clear(dispatch, holding, call)
+        if not await self._is_free(dispatch, call):
+            return await self._clear_what_is_there(dispatch, call)
         _log.warning(
             "registration_skipped",
             schedule_id=dispatch.schedule_id,
@@ -204,8 +208,9 @@ class AuthzEffects:
         schedule_id = dispatch.schedule_id
         match await self._standing(schedule_id, holding):
             case Standing.ENDED:
-                await self._mark_ended_and_remove(schedule_id, holding.stamps[0], call)
-                return _raced(f"debris of intent {holding.stamps[0]} was removed from {schedule_id}")
+                removed = await self._mark_ended_and_remove(schedule_id, holding.stamps[0], call)
+                message = f"debris of intent {holding.stamps[0]} was removed from {schedule_id}"
+                return _raced(message, written=removed)
             case Standing.LIVE:
                 return Conflict(
                     ErrorCode.CONFLICT_LIVE,
@@ -216,6 +221,13 @@ class AuthzEffects:
                     ErrorCode.CONFLICT_FOREIGN,
                     f"{SCHEDULE}:{schedule_id} has relationships in SpiceDB that the outbox did not write",
                 )
+
+    async def _clear_what_is_there(self, dispatch: Dispatch, call: Call) -> Outcome:
+        """The same, of what is known to be there: a read that shows nothing is behind, or just too late."""
+        holding = await self._read(dispatch.schedule_id, call)
+        if not holding.tuples:
+            return _raced(f"{dispatch.schedule_id} was not free a moment ago")
+        return await self._clear(dispatch, holding, call)
 
     # Taking away.
 
@@ -233,9 +245,11 @@ class AuthzEffects:
             token = await self._remove_legacy(schedule_id, call)
         if token is not None:
             return Done(token)
+        if await self._is_free(dispatch, call):
+            return Done()
         holding = await self._read(schedule_id, call)
         if not holding.tuples:
-            return Done()
+            return _raced(f"{schedule_id} was not free a moment ago")
         match await self._standing(schedule_id, holding):
             case Standing.ENDED:
                 token = await self._mark_ended_and_remove(schedule_id, holding.stamps[0], call)
@@ -252,11 +266,11 @@ class AuthzEffects:
         await self._client.touch([mark_of(stamp)], call)
         return await self._remove(schedule_id, stamp, call)
 
-    async def _remove(self, schedule_id: str, stamp: str, call: Call) -> str | None:
+    async def _remove(self, schedule_id: str, stamp: str, call: Call, *also: Requires) -> str | None:
         """Remove all relationships of a schedule that carries the stamp; None if it doesn't."""
         try:
             return await self._client.delete(
-                object_of(schedule_id), [Requires(stamped(schedule_id, stamp), present=True)], call
+                object_of(schedule_id), [Requires(stamped(schedule_id, stamp), present=True), *also], call
             )
         except NotAsExpected:
             return None
@@ -271,6 +285,29 @@ class AuthzEffects:
             return None
 
     # Looking.
+
+    async def _is_free(self, dispatch: Dispatch, call: Call) -> bool:
+        """Whether the schedule has no relationships."""
+        free = Requires(object_of(dispatch.schedule_id), present=False)
+        return await self._holds(dispatch, call, free) is not None
+
+    async def _registered(self, dispatch: Dispatch, call: Call) -> str | None:
+        """Tell whether the dispatch's registration stands, whole and not ended: by the consistency token."""
+        wanted = [Requires(only(one), present=True) for one in sorted(registration(dispatch))]
+        if not wanted:
+            return None
+        return await self._holds(
+            dispatch, call, *wanted, Requires(ended(str(dispatch.intent_id)), present=False)
+        )
+
+    async def _holds(self, dispatch: Dispatch, call: Call, *requires: Requires) -> str | None:
+        """Ask by the conditions of a write that changes nothing: unlike a read, they are never behind."""
+        try:
+            return await self._client.delete(nothing_of(str(dispatch.intent_id)), requires, call)
+        except NotAsExpected:
+            return None
+        except StoreFailure as failure:
+            raise StoreFailure(without_doubt(failure.outcome)) from failure
 
     async def _read(self, schedule_id: str, call: Call) -> Holding:
         """Read who holds a schedule; that SpiceDB won't tell is no refusal of what is written there."""
@@ -338,5 +375,10 @@ def _call(dispatch: Dispatch) -> Call:
     return call if account is None else call.with_header(ACCOUNT_HEADER, account)
 
 
-def _raced(message: str) -> Transient:
-    return Transient(ErrorCode.RACED, message, retry_after=0.0)
+def _raced(message: str, *, written: str | None = None) -> Transient:
+    """Have the step tried again: at once where a write of ours has cleared its way, as its token tells.
+
+    Where only a read says that things have changed, a little later: it may be the read that is behind, and an
+    answer that stays the same for a second must not use up all attempts.
+    """
+    return Transient(ErrorCode.RACED, message, retry_after=None if written is None else 0.0)

@@ -49,6 +49,11 @@ def ended(intent_id: str) -> Match:
     return Match(INTENT, intent_id, ENDED)
 
 
+def nothing_of(intent_id: str) -> Match:
+    """Find what nobody ever writes: a mark of the intent in another's name."""
+    return Match(INTENT, intent_id, ENDED, INTENT, "nobody")
+
+
 def only(one: Tuple) -> Match:
     """Find this one relationship."""
     return Match(one.resource_type, one.resource_id, one.relation, one.subject_type, one.subject_id)

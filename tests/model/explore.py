@@ -21,7 +21,7 @@ from outbox.flow.table import TERMINALS, Live
 from tests.model import lane as lanes
 from tests.model.attempt import run
 from tests.model.lane import SCHEDULE_ID, Entry, Lane, dispatch, intent_id
-from tests.model.stores import BAD, Answer, Call, Create, Stores, Update, Write, apply, reads
+from tests.model.stores import BAD, Answer, Call, Create, Look, SpiceDB, Stores, Update, Write, apply, reads
 
 _POLICY = RetryPolicy(max_strikes=1000)
 _SILENCE = Answer(Unknown(ErrorCode.TIMED_OUT, "no answer"), raises=StoreFailure)
@@ -35,6 +35,7 @@ class State:
     late: calls without an answer that have not landed, and may.
     answers: what the attempt under way has got from the stores so far; none: no attempt is under way.
     faults: how many may still happen.
+    past: what SpiceDB has held so far, which a read that is behind may show.
     """
 
     lane: Lane
@@ -42,6 +43,11 @@ class State:
     late: tuple[Call, ...]
     answers: tuple[Answer, ...] | None
     faults: int
+    past: frozenset[SpiceDB] = frozenset()
+
+    def having(self, stores: Stores) -> "State":
+        """The same, once the stores hold this."""
+        return replace(self, stores=stores, past=self.past | {self.stores.spicedb})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ def _steps(state: State, scenario: Scenario, *, bounded: bool) -> Iterator[Step]
     for at, call in enumerate(state.late):
         fewer = state.late[:at] + state.late[at + 1 :]
         landed, _ = apply(state.stores, call)
-        yield f"late: {_words(call)} lands", replace(state, stores=landed, late=fewer)
+        yield f"late: {_words(call)} lands", replace(state.having(landed), late=fewer)
         yield f"late: {_words(call)} is lost", replace(state, late=fewer)
     if state.answers is not None:
         yield from _attempt(state, scenario.entries, state.answers)
@@ -136,16 +142,18 @@ def _attempt(state: State, entries: tuple[Entry, ...], answers: tuple[Answer, ..
         return
     stores, answer = apply(state.stores, following)
     name = _words(following)
-    yield name, replace(state, stores=stores, answers=(*answers, answer))
+    yield name, replace(state.having(stores), answers=(*answers, answer))
     if not state.faults:
         return
     worse = replace(state, faults=state.faults - 1)
     if reads(following):
         yield f"{name}: no answer", replace(worse, answers=(*answers, _NOT_READ))
+        for behind in _answers_behind(state, following) - {answer}:
+            yield f"{name}: behind, {behind.value}", replace(worse, answers=(*answers, behind))
         return
     unanswered = (*answers, _SILENCE)
     late = tuple(sorted((*state.late, following), key=repr))
-    yield f"{name}: applied, the answer is lost", replace(worse, stores=stores, answers=unanswered)
+    yield f"{name}: applied, the answer is lost", replace(worse.having(stores), answers=unanswered)
     yield f"{name}: no answer, may land late", replace(worse, late=late, answers=unanswered)
     yield f"{name}: the worker dies, it may land late", _die(replace(state, late=late))
     yield f"{name}: the worker dies before it", _die(state)
@@ -153,6 +161,13 @@ def _attempt(state: State, entries: tuple[Entry, ...], answers: tuple[Answer, ..
         yield f"{name}: refused", replace(worse, answers=(*answers, _NOT_REGISTERED))
     if isinstance(following, Create | Update):
         yield f"{name}: refused", replace(worse, answers=(*answers, BAD))
+
+
+def _answers_behind(state: State, call: Call) -> set[Answer]:
+    """What a read of SpiceDB may show that is behind."""
+    if not isinstance(call, Look):
+        return set()
+    return {apply(replace(state.stores, spicedb=one), call)[1] for one in state.past}
 
 
 def _settle(state: State, entries: tuple[Entry, ...], outcome: Outcome) -> Iterator[Step]:

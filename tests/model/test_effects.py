@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from consumers.authz.client import AuthzClient, Tuple
+from consumers.authz.client import AuthzClient, Read, Tuple
 from consumers.authz.effects import AuthzEffects
 from consumers.calls import Call as Bounds
 from outbox.errors import ErrorCode
@@ -43,6 +43,7 @@ from tests.model.world import (
     FOREIGN_SCHEDULE,
     FOREIGN_TUPLES,
     LIVE,
+    NO_ANSWER,
     OURS,
     OVER,
     READER,
@@ -90,7 +91,8 @@ class TestRegister:
 
     def test_an_intent_that_was_ended_registers_nothing(self) -> None:
         world = World(frozenset({mark(OURS)}))
-        assert self.run(world) == raced(f"{SCHEDULE_ID} was not free a moment ago, or its intent was ended")
+        message = f"{SCHEDULE_ID} was not free a moment ago, or its intent was ended"
+        assert self.run(world) == raced(message, at_once=False)
         assert world.tuples == {mark(OURS)}
 
     def test_debris_goes_once_its_intent_is_marked(self) -> None:
@@ -139,7 +141,25 @@ class TestRegister:
     @pytest.mark.parametrize("at", [0, 1])
     def test_a_store_that_fails_is_told(self, failure: Failure, at: int) -> None:
         world = World(held(ENDED), instead=fails(failure, at))
-        assert self.run(world) == failure
+        asks = at == 1 and failure is SILENT
+        assert self.run(world) == (NO_ANSWER if asks else failure)
+
+    def test_what_a_read_missed_must_be_missing_still(self) -> None:
+        """It is behind: the registration is less incomplete than it says."""
+        (parent,) = (one for one in owner() if one.relation == "parent_agent")
+        seen = Answer(Read((stamp(OURS),), "token"))
+        world = World(held() - {parent} | {READER}, instead={2: seen})
+        message = f"part of the registration of {SCHEDULE_ID} was missing: it starts over"
+        assert self.run(world) == raced(message, at_once=False)
+        assert world.tuples == held() - {parent} | {READER}
+
+    def test_a_read_that_shows_nothing_frees_no_name(self) -> None:
+        for creator, at in ((ALICE, 2), (Creator(), 1)):
+            world = World(owner(BOB), instead={at: Answer(Read((), None))})
+            outcome = self.run(world, creator=creator)
+            assert isinstance(outcome, Transient)
+            assert (outcome.code, outcome.retry_after) == (ErrorCode.RACED, None)
+            assert world.tuples == owner(BOB)
 
     def test_that_nobody_may_look_refuses_nothing(self) -> None:
         """A write that arrived twice took effect, and then met itself."""
@@ -239,11 +259,13 @@ class TestTakeAway:
         assert self.run(world, live_intent=LIVE) == Done("token")
         assert world.tuples == {mark(LIVE), mark(ENDED)}
         # The mark is written, and then another is there.
-        world = World(held(ENDED), instead={4: NOT_AS_EXPECTED})
-        assert self.run(world, live_intent=LIVE) == raced(f"{SCHEDULE_ID} changed while debris was removed")
+        world = World(held(ENDED), instead={5: NOT_AS_EXPECTED})
+        message = f"{SCHEDULE_ID} changed while debris was removed"
+        assert self.run(world, live_intent=LIVE) == raced(message, at_once=False)
 
     def test_what_became_live_meanwhile_is_waited_for(self) -> None:
-        assert self.run(World(held(LIVE))) == raced(f"{SCHEDULE_ID} was registered while it was deregistered")
+        message = f"{SCHEDULE_ID} was registered while it was deregistered"
+        assert self.run(World(held(LIVE))) == raced(message, at_once=False)
 
     def test_what_others_wrote_is_left_with_a_warning(self) -> None:
         world = World(owner(BOB) | {FOREIGN})
@@ -291,7 +313,7 @@ class TestAdoption:
     def test_it_is_adopted_as_it_was_seen(self, *, ended: bool) -> None:
         marks = frozenset({mark(OURS)}) if ended else frozenset()
         world = World(owner() | marks, instead={} if ended else {1: NOT_AS_EXPECTED})
-        assert self.adopt(world) == raced(f"{SCHEDULE_ID} changed while it was adopted")
+        assert self.adopt(world) == raced(f"{SCHEDULE_ID} changed while it was adopted", at_once=False)
         assert world.tuples == owner() | marks
 
     def test_each_owner_that_was_seen_must_be_there(self) -> None:
@@ -350,7 +372,7 @@ class TestWhatSpiceDBTells:
     @pytest.mark.parametrize(
         ("tuples", "outcome", "left"),
         [
-            (frozenset(), Done("token"), frozenset()),
+            (frozenset(), Done(), frozenset()),
             (
                 held(ENDED),
                 raced(f"debris of intent {ENDED} was removed from {SCHEDULE_ID}"),
@@ -366,7 +388,7 @@ class TestWhatSpiceDBTells:
         assert world.run(world.authz(asked).clear_debris(asked)) == outcome
         assert world.tuples == left
         world = World(tuples, instead=fails(SILENT))
-        assert world.run(world.authz(asked).clear_debris(asked)) == SILENT
+        assert world.run(world.authz(asked).clear_debris(asked)) == NO_ANSWER
 
 
 class TestCreate:
@@ -682,7 +704,7 @@ class TestRepairOfNothing:
         world = World(held(ENDED), Schedule(str(ENDED)))
         assert self.run(world) == raced(f"debris of intent {ENDED} was removed from {SCHEDULE_ID}")
         assert (world.tuples, world.schedule) == (frozenset({mark(ENDED)}), None)
-        assert [type(call) for call in world.calls] == [Describe, Delete, Look, Write, Remove]
+        assert [type(call) for call in world.calls] == [Describe, Delete, Remove, Look, Write, Remove]
         assert self.run(world) == Done()
 
     @pytest.mark.parametrize("schedule", [None, Schedule("theirs")])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from consumers.authz.effects import AuthzEffects
+from consumers.authz.effects import AuthzEffects, registration
 from consumers.repair import RepairEffects
 from consumers.temporal.effects import TemporalEffects
 from outbox.flow.dispatch import Dispatch
@@ -93,6 +93,22 @@ class TestWithoutARule:
         broken = first_broken(bounded=False)
         assert broken
         assert broken.invariant.startswith("I1")
+
+    def test_a_repair_that_believes_a_read_that_is_behind_leaves_a_schedule_missing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def explain(self: Any, dispatch: Dispatch, call: Any) -> Outcome:
+            holding = await self._read(dispatch.schedule_id, call)
+            if registration(dispatch) <= holding.tuples:
+                return Done(holding.zed_token)
+            outcome: Outcome = await self._clear(dispatch, holding, call)
+            return outcome
+
+        monkeypatch.setattr(AuthzEffects, "_explain", explain)
+        broken = first_broken(bounded=False)
+        assert broken
+        assert broken.invariant.startswith("I1")
+        assert any(step.startswith("look: behind") for step in broken.trace)
 
     def test_without_a_look_at_the_revision_a_late_update_of_a_former_schedule_stays(
         self, monkeypatch: pytest.MonkeyPatch

@@ -37,6 +37,8 @@ CAUSE = Cause(ErrorCode.CONFLICT_LIVE, "stood against it")
 RACED = ErrorCode.RACED
 BUSY = Transient(ErrorCode.OVERLOADED, "busy")
 SILENT = Unknown(ErrorCode.TIMED_OUT, "silent")
+NO_ANSWER = Transient(ErrorCode.TIMED_OUT, "silent")
+"""The same of what changes nothing: a question is asked again, and nothing is in doubt."""
 WRONG = Misconfigured(ErrorCode.MISCONFIGURED, "token")
 
 
@@ -58,8 +60,8 @@ def mark(intent: UUID) -> Tuple:
     return Tuple("outbox_intent", str(intent), "ended", "outbox_intent", str(intent))
 
 
-def raced(message: str) -> Transient:
-    return Transient(RACED, message, retry_after=0.0)
+def raced(message: str, *, at_once: bool = True) -> Transient:
+    return Transient(RACED, message, retry_after=0.0 if at_once else None)
 
 
 def conflict(code: ErrorCode, message: str) -> Conflict:

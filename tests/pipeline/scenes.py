@@ -48,7 +48,7 @@ class Site:
 
 SITES = {
     "register": Site("create", WRITE),
-    "look-for-registration": Site("create", READ, lose=WRITE),
+    "look-for-registration": Site("create", REMOVE, lose=WRITE),
     "create": Site("create", CREATE),
     "look-for-schedule": Site("create", DESCRIBE, lose=CREATE),
     "mark-compensated": Site("broken", WRITE, mark=True),

@@ -11,6 +11,7 @@ from grpc import StatusCode as Status
 from tests.pipeline.harness import BAD_CRON, NOBODY, PATIENT, Pipeline, ends_as
 from tests.pipeline.ledger import until
 from tests.pipeline.stores import legacy, owner, registered
+from tests.spicedb_calls import removals
 
 WRITE, REMOVE, READ = "WriteRelationships", "DeleteRelationships", "ReadRelationships"
 CREATE, DELETE, DESCRIBE = "CreateSchedule", "DeleteSchedule", "DescribeSchedule"
@@ -104,7 +105,7 @@ class TestLostReplies:
         await ends_as(pipeline, intent.id, "created")
         # Going forward may happen at once: nothing had to be held for it.
         assert {row["action"] for row in await pipeline.ledger.attempts(intent.id)} == {"retry"}
-        assert pipeline.spicedb.calls(REMOVE) == []
+        assert removals(pipeline.spicedb) == []
         await pipeline.agree()
 
     @pytest.mark.parametrize("status", [Status.UNAVAILABLE, Status.INTERNAL, None])
@@ -115,7 +116,7 @@ class TestLostReplies:
         await ends_as(pipeline, intent.id, "created")
         # Going forward may happen at once: nothing had to be held for it.
         assert {row["action"] for row in await pipeline.ledger.attempts(intent.id)} == {"retry"}
-        assert pipeline.spicedb.calls(REMOVE) == []
+        assert removals(pipeline.spicedb) == []
         await pipeline.agree()
 
     async def test_an_ok_that_is_only_the_servers_memory_is_not_taken_for_a_schedule(
@@ -251,7 +252,7 @@ class TestLateWrites:
             assert await pipeline.stores.schedule(pipeline.lane()) is None
             await late.release()
             await pipeline.ledger.await_event(intent.id, "created")
-        assert pipeline.spicedb.calls(REMOVE) == []
+        assert removals(pipeline.spicedb) == []
         await pipeline.agree()
 
     async def test_a_temporal_create_of_an_intent_whose_schedule_lives(self, pipeline: Pipeline) -> None:
@@ -427,7 +428,7 @@ class TestRefusalsAfterUnknownAttempts:
             held = await pipeline.ledger.await_state(intent.id, "holding")
             assert held["due_at"] == held["unknown_until"]
             await pipeline.ledger.await_event(intent.id, "created")
-        assert pipeline.spicedb.calls(REMOVE) == []
+        assert removals(pipeline.spicedb) == []
         await pipeline.agree()
 
     async def test_that_took_no_effect_are_compensated_after_the_hold(self, pipeline: Pipeline) -> None:
@@ -455,7 +456,7 @@ class TestRefusalsAfterUnknownAttempts:
             assert held["looking"]
             await pipeline.ledger.await_event(intent.id, "create_failed")
         await ends_as(pipeline, intent.id, "create_failed", "refused")
-        assert pipeline.spicedb.calls(WRITE) == pipeline.spicedb.calls(REMOVE) == []
+        assert pipeline.spicedb.calls(WRITE) == removals(pipeline.spicedb) == []
         await pipeline.agree()
 
     async def test_of_a_register_that_took_effect_go_forward(self, pipeline: Pipeline) -> None:
