@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from tests.simulation import actors, operators, rules
+from tests.simulation.lagging import lag
 from tests.simulation.loop import Killed, SimulatedLoop, Stuck
 from tests.simulation.reach.cells import Cell
 from tests.simulation.world import BUSY_SECONDS, World, make
@@ -67,6 +68,7 @@ async def _work(world: World, workers: actors.Workers) -> None:
         actors.produce(world),
         actors.update(world),
         actors.grant(world),
+        lag(world),
         actors.meddle(world),
         operators.take_over(world),
         operators.operate(world),

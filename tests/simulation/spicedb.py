@@ -47,15 +47,22 @@ _Must = Precondition.Operation
 class MemorySpiceDB:
     """Relationships, and the calls that read and write them, each at one moment.
 
+    Args:
+        now: tells the time.
+
     Attributes:
         tuples: all relationships.
         on_change: told of every write that changed something: what it added, and what it removed.
+        lag: by how many seconds a read is behind, whatever consistency it asks for. Conditions never are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
         self.tuples: set[Tuple] = set()
         self.revision = 0
         self.on_change: Callable[[set[Tuple], set[Tuple]], None] = lambda *_: None
+        self.lag: Callable[[], float] = lambda: 0.0
+        self._now = now
+        self._past: list[tuple[float, set[Tuple]]] = [(float("-inf"), set())]
 
     def of(self, resource_type: str, resource_id: str) -> set[Tuple]:
         """The relationships of one object."""
@@ -67,6 +74,7 @@ class MemorySpiceDB:
         self.revision += 1
         self.tuples = (self.tuples | fresh) - gone
         if fresh or gone:
+            self._past.append((self._now(), self.tuples))
             self.on_change(fresh, gone)
 
     def write(self, request: WriteRelationshipsRequest) -> WriteRelationshipsResponse:
@@ -89,12 +97,12 @@ class MemorySpiceDB:
     def delete(self, request: DeleteRelationshipsRequest) -> DeleteRelationshipsResponse:
         """DeleteRelationships: all that match, or none."""
         self._require(request.optional_preconditions)
-        self.change(removed=self._matching(request.relationship_filter))
+        self.change(removed=self._matching(request.relationship_filter, self.tuples))
         return DeleteRelationshipsResponse(deleted_at=self._token())
 
     def read(self, request: ReadRelationshipsRequest) -> list[ReadRelationshipsResponse]:
         """ReadRelationships, ordered by object, from a cursor on where one is given."""
-        found = sorted(self._matching(request.relationship_filter))
+        found = sorted(self._matching(request.relationship_filter, self._seen()))
         start = int(request.optional_cursor.token or 0)
         return [
             ReadRelationshipsResponse(
@@ -105,23 +113,28 @@ class MemorySpiceDB:
             for place, one in enumerate(found[start:][: request.optional_limit or None])
         ]
 
+    def _seen(self) -> set[Tuple]:
+        """What a read sees now."""
+        moment = self._now() - self.lag()
+        return next(tuples for at, tuples in reversed(self._past) if at <= moment)
+
     def _token(self) -> ZedToken:
         return ZedToken(token=f"revision-{self.revision}")
 
     def _require(self, preconditions: Iterable[Precondition]) -> None:
         for one in preconditions:
-            there = bool(self._matching(one.filter))
+            there = bool(self._matching(one.filter, self.tuples))
             if there != (one.operation == _Must.OPERATION_MUST_MATCH):
                 raise _error(grpc.StatusCode.FAILED_PRECONDITION, "unable to satisfy write precondition")
 
-    def _matching(self, wanted: RelationshipFilter) -> list[Tuple]:
+    def _matching(self, wanted: RelationshipFilter, tuples: set[Tuple]) -> list[Tuple]:
         if not wanted.resource_type:
             raise _error(grpc.StatusCode.INVALID_ARGUMENT, "the filter is empty")
         _known(wanted.resource_type, wanted.optional_relation)
         subject = wanted.optional_subject_filter
         return [
             found
-            for found in self.tuples
+            for found in tuples
             if found.resource_type == wanted.resource_type
             and wanted.optional_resource_id in {"", found.resource_id}
             and found.resource_id.startswith(wanted.optional_resource_id_prefix)

@@ -136,7 +136,7 @@ def make(seed: int, loop: SimulatedLoop, *, traced: bool) -> World:
         witness=witness,
         hands=random.Random(seed),
         postgres=WatchedPostgres(drawn.timing, loop.time, random.Random(seed), drawn.rates, witness),
-        spicedb=MemorySpiceDB(),
+        spicedb=MemorySpiceDB(loop.time),
         temporal=MemoryTemporal(),
         weathers={
             "postgres": _weather(dice, drawn, "postgres", hard=0.2),
