@@ -5,11 +5,13 @@ SQLite keeps it in a temporary file that has no name: it is gone with the proces
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from types import TracebackType
 from typing import Self
 
 from outbox.audit.comparison import Holding, Observed, Scheduled
+from outbox.errors import StoreUnusable
 
 _AT_ONCE = 1000
 _SPICEDB, _TEMPORAL = 1, 2
@@ -17,7 +19,11 @@ _Row = tuple[str, int, str | None, str | None]
 
 
 class Spool:
-    """Takes in what SpiceDB and Temporal hold in any order, and gives it back by schedule id."""
+    """Takes in what SpiceDB and Temporal hold in any order, and gives it back by schedule id.
+
+    Raises:
+        StoreUnusable: of any method, there is no room for the file.
+    """
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
@@ -45,8 +51,7 @@ class Spool:
 
     def observed(self) -> Iterator[tuple[str, Observed]]:
         """Give back what was taken in, one observed for each name, in the order of the names' bytes."""
-        rows = self._database.execute("SELECT name, store, what, instance FROM seen ORDER BY name, store")
-        for name, found in groupby(rows, key=lambda row: row[0]):
+        for name, found in groupby(self._sorted(), key=lambda row: row[0]):
             what = {store: (text, instance) for _, store, text, instance in found}
             yield (
                 name,
@@ -54,6 +59,12 @@ class Spool:
                     Holding(frozenset(what[_SPICEDB][0].split("\n"))) if _SPICEDB in what else Holding(),
                     Scheduled(*what[_TEMPORAL]) if _TEMPORAL in what else None,
                 ),
+            )
+
+    def _sorted(self) -> Iterator[tuple[str, int, str, str | None]]:
+        with _telling_of_the_file():
+            yield from self._database.execute(
+                "SELECT name, store, what, instance FROM seen ORDER BY name, store"
             )
 
     async def _add(self, rows: AsyncIterator[_Row]) -> None:
@@ -66,6 +77,19 @@ class Spool:
         self._write(batch)
 
     def _write(self, batch: list[_Row]) -> None:
-        self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO seen VALUES (?, ?, ?, ?)", batch)
-        self._database.execute("COMMIT")
+        with _telling_of_the_file():
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT INTO seen VALUES (?, ?, ?, ?)", batch)
+            self._database.execute("COMMIT")
+
+
+@contextmanager
+def _telling_of_the_file() -> Iterator[None]:
+    """Say of what fails inside that it is the file, and how to have it elsewhere."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        message = (
+            f"the audit's temporary file can't be written: {error} (SQLITE_TMPDIR names a folder with room)"
+        )
+        raise StoreUnusable(message, reachable=False) from error
