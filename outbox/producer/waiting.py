@@ -106,9 +106,10 @@ def _is_away(error: Any) -> bool:
     state = getattr(error, "sqlstate", None)
     if state is not None:
         return is_passing_state(state)
-    # Without a state, the connection was lost or could not be made. asyncpg may not be installed.
-    lost = isinstance(error, ConnectionError | psycopg.OperationalError | psycopg.InterfaceError)
-    return lost or type(error).__module__.startswith("asyncpg.")
+    # Without a state, the connection was lost or could not be made. A pooler that loses its server says so in
+    # a way that psycopg makes no sense of (InternalError). asyncpg may not be installed.
+    lost = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, ConnectionError)
+    return isinstance(error, lost) or type(error).__module__.startswith("asyncpg.")
 
 
 async def _look(line: _Line, intent_id: UUID) -> IntentResult:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import outbox
 from outbox import DeleteSchedule, Intent, IntentError, IntentResult, Principal, Status
+from outbox.producer import waiting as looks
 from outbox.producer.waiting import _Asyncpg, _Psycopg
 
 KINDS = ["postgresql", "postgresql+psycopg", "engine psycopg", "engine asyncpg"]
@@ -176,3 +177,22 @@ async def test_a_driver_s_own_timeout_passes_through(
     monkeypatch.setattr("outbox.producer.waiting._look", slow)
     with pytest.raises(TimeoutError, match="of the driver"):
         await outbox.wait(shared, intent.id)
+
+
+async def test_a_pooler_that_lost_its_server_is_asked_again(
+    shared: str, intent: Intent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What psycopg made of PgBouncer's answer when Postgres was killed in the middle of a transaction."""
+    look, lost = looks._look, asyncio.Event()
+
+    async def lose_once(*arguments: Any) -> IntentResult:
+        if not lost.is_set():
+            lost.set()
+            raise psycopg.InternalError("received 2 results from command 'COMMIT'")
+        return await look(*arguments)
+
+    monkeypatch.setattr(looks, "_look", lose_once)
+    waiting = asyncio.create_task(outbox.wait(shared, intent.id, timeout=240))
+    await lost.wait()
+    await end(shared, intent, "schedule.deleted")
+    assert (await waiting).status == "succeeded"
