@@ -5,13 +5,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test examples campaigns judge coverage model orders simulate mutants mutation chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
+.PHONY: help demo test examples campaigns judge nemeses coverage model orders simulate mutants mutation chaos bench lint fix docs manifests site screenshots dist api licences sbom vulnerabilities everything lowest clean
 
 help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
 	@echo "make test   all tests on the real servers   (ARGS=tests/unit/test_flow.py, ARGS='-k lane' for some)"
 	@echo "make examples   what is written in other languages, built and run: examples, a judge; needs node, npm and go"
 	@echo "make campaigns  short campaigns of troubles on both wires, and each row of the benchmarks once"
+	@echo "make nemeses   stores that are restored, a disk that is full, a clock that is set: on servers of their own"
 	@echo "make coverage   all of these tests, and which lines they reach"
 	@echo "make model  every state that a lane can reach with ARGS faults (2)"
 	@echo "make orders  every order of what may be under way at once in Postgres   (ARGS='claim' for some)"
@@ -58,7 +59,7 @@ test: export TEST_WIRES := $(WIRES)
 # Compiled once, whatever the machine's habit: each process of the tests would do it anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
-	$(BIN)/python $(PYTEST) -m "not campaign and not toolchain" $(ARGS)
+	$(BIN)/python $(PYTEST) -m "not campaign and not nemesis and not toolchain" $(ARGS)
 
 examples: $(READY)
 	@for tool in node npm go; do command -v $$tool >/dev/null || \
@@ -77,6 +78,10 @@ judge:
 	@mkdir -p .chaos
 	@go build -C tests/outside -o $(CURDIR)/.chaos/judge .
 	.chaos/judge $(or $(ARGS),$(wildcard docs/histories/*.jsonl.gz .chaos/*.jsonl.gz))
+
+nemeses: WORKERS := -n 2 --dist loadfile
+nemeses: $(READY)
+	$(BIN)/python $(PYTEST) -m nemesis $(ARGS)
 
 coverage: $(READY)
 	@rm -f .coverage .coverage.*
@@ -200,7 +205,7 @@ SOME := tests/unit tests/producer tests/store/test_engine.py tests/store/test_se
 	tests/consumers tests/pipeline/test_traces.py tests/cli/test_enqueue.py tests/cli/test_look.py \
 	tests/console/test_reading.py tests/telemetry/test_metrics.py tests/kafka/test_wire.py
 lowest: $(LOWEST)
-	.lowest/bin/python $(PYTEST) -m "not campaign" $(or $(ARGS),$(SOME))
+	.lowest/bin/python $(PYTEST) -m "not campaign and not nemesis" $(or $(ARGS),$(SOME))
 
 clean:
 	@test ! -x $(BIN)/outbox || $(BIN)/outbox down

@@ -3,10 +3,12 @@
 A copy of the database stands for it: the stores go on with the original, and then the copy takes its place.
 """
 
+from base64 import b64decode
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
+from temporalio.api.schedule.v1 import Schedule
 
 import outbox
 from consumers.authz import reads as authz_reads
@@ -86,6 +88,12 @@ class World:
         described = await self._temporal.definition(lane, Call.within(10))
         return tuples, described[0] if described else None, described[1]["described"] if described else ""
 
+    async def every(self, name: str) -> int:
+        """How many seconds there are between the runs of a schedule."""
+        *_, described = await self.of(name)
+        (interval,) = Schedule.FromString(b64decode(str(described))).spec.interval
+        return int(interval.interval.seconds)
+
 
 @pytest.fixture
 def stores(agent: str, spicedb: AuthzClient, temporal: TemporalClient) -> World:
@@ -157,3 +165,36 @@ async def test_no_live_owner_loses_anything_to_a_ledger_that_went_back_in_time(
         await converge(older)
         assert {name: await stores.of(name) for name in bobs} == dict.fromkeys(bobs, (frozenset(), None, ""))
         assert (await judge(older))[0] == []
+
+
+async def test_an_update_that_a_ledger_went_back_behind_is_told_and_a_repair_brings_the_older_one_back(
+    settings: Settings, stack: StackInfo, agent: str, stores: World
+) -> None:
+    """The ledger is what repairs go by: whoever wants to keep what Temporal has asks for it anew."""
+    await enqueue(settings, (create(agent, "one"), ALICE))
+    await converge(settings)
+    async with restored(stack, settings) as older:
+        change = outbox.UpdateSchedule(agent_id=agent, name="one", interval_seconds=60)
+        await enqueue(settings, (change, ALICE))
+        await converge(settings)
+        assert await stores.every("one") == 60
+
+        assert await found(older, agent) == {}, "lists tell no revision"
+        (drift,) = (await compare_stores(older, ids={f"{agent}--one"})).drifts
+        assert drift.kind == "wrong_revision"
+        await enqueue(older, (change, ALICE))
+        await converge(older)
+        assert (await compare_stores(older, ids={f"{agent}--one"})).drifts == [], (
+            "it stands in the ledger, too"
+        )
+        assert await stores.every("one") == 60
+
+    async with restored(stack, settings) as older:
+        await enqueue(
+            settings, (outbox.UpdateSchedule(agent_id=agent, name="one", interval_seconds=30), ALICE)
+        )
+        await converge(settings)
+        (drift,) = (await compare_stores(older, ids={f"{agent}--one"})).drifts
+        await mend(older, [[drift]])
+        assert (await compare_stores(older, ids={f"{agent}--one"})).drifts == []
+        assert await stores.every("one") == 60, "as the older ledger has it"
