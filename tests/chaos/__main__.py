@@ -20,15 +20,21 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often each kind of trouble is made")
     parser.add_argument("--workers", type=int, default=3, help="processes of outbox run at a time")
     parser.add_argument("--kafka", action="store_true", help="on the Kafka wire, with two relays")
+    parser.add_argument(
+        "--pooler", action="store_true", help="by way of a PgBouncer; nothing takes over then"
+    )
+    parser.add_argument("--rolling", action="store_true", help="workers of the version before among them")
+    parser.add_argument("--clock", action="store_true", help="Postgres' clock is set forward, hour by hour")
     parser.add_argument("--keep", type=Path, help="a folder that keeps the stack's data and the logs")
     asked = parser.parse_args()
     broken = 0
     for seed in range(asked.seed, asked.seed + asked.campaigns):
         commands = ("run",) * asked.workers + ("relay", "relay") * asked.kafka
-        campaign = Campaign(seed, asked.intents, asked.rounds, commands=commands, kafka=asked.kafka)
-        print(
-            f"seed {seed}: make chaos ARGS='--seed {seed} --intents {asked.intents} --rounds {asked.rounds}'"
-        )
+        more = {name: getattr(asked, name) for name in ("kafka", "pooler", "rolling", "clock")}
+        campaign = Campaign(seed, asked.intents, asked.rounds, commands=commands, **more)
+        flags = "".join(f" --{name}" for name, wanted in more.items() if wanted)
+        again = f"--seed {seed} --intents {asked.intents} --rounds {asked.rounds}{flags}"
+        print(f"seed {seed}: make chaos ARGS='{again}'")
         with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
             home = asked.keep / str(seed) if asked.keep else Path(temporary)
             home.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from pydantic import SecretStr
 from temporalio.client import (
     Client,
     Schedule,
@@ -43,10 +44,13 @@ from tests.chaos.producers import Producers
 from tests.chaos.recorder import recording
 from tests.chaos.subscriber import Subscriber
 from tests.chaos.watch import Watch
+from tests.chaos.way import way_to
 from tests.chaos.workload import Lane, plan
+from tests.database_clock import DatabaseClock
 from tests.kafka.brokers import broker
 from tests.stack.pair import Pair
 from tests.telemetry.ledger import of_the_ledger
+from tests.upgrades.before import unpack
 
 TIMES = {
     "step_timeout_seconds": 2.0,
@@ -93,6 +97,9 @@ class Campaign:
         times: of the workers; those of the nemesis follow.
         environment: more settings for them.
         kafka: on the Kafka wire, with a broker that is in trouble too; the commands then include a relay.
+        pooler: by way of a PgBouncer, which is in trouble too; nothing takes over from Postgres then.
+        rolling: every other process is of the version before, and some are rolled meanwhile.
+        clock: Postgres has a clock of its own, which is set forward.
         only: the kinds of trouble that are made; None: all.
     """
 
@@ -103,6 +110,9 @@ class Campaign:
     times: Mapping[str, float] = field(default_factory=lambda: TIMES)
     environment: Mapping[str, str] = field(default_factory=dict)
     kafka: bool = False
+    pooler: bool = False
+    rolling: bool = False
+    clock: bool = False
     only: Collection[str] | None = None
 
     @property
@@ -159,13 +169,16 @@ async def run(campaign: Campaign, home: Path) -> Result:
     """Run one campaign on a stack of its own, in an empty folder."""
     began = time.monotonic()
     recorded = home / "history.jsonl.gz"
+    clock = DatabaseClock(home / "clock") if campaign.clock else None
     with (
+        clock.worn() if clock else contextlib.nullcontext(),
         Stack(home) as stack,
         Pair(stack, home / "second") as pair,
         Collector() as collector,
         recording(recorded, campaign.about()) as history,
     ):
-        info = replace(stack.up(kafka=broker()[0] if campaign.kafka else None), database_url=pair.url)
+        alone = stack.up(kafka=broker()[0] if campaign.kafka else None)
+        info = replace(alone, database_url=pair.url)
         direct = _settings(info.environment(), campaign.times)
         database.migrate(direct)
         await asyncio.to_thread(pair.follow)
@@ -176,8 +189,10 @@ async def run(campaign: Campaign, home: Path) -> Result:
             FaultProxy(info.spicedb_endpoint) as spicedb,
             FaultProxy(info.temporal_address) as temporal,
             open_eyes(direct, history) as eyes,
+            way_to(pair.url, pooled=alone.database_url if campaign.pooler else None) as way,
         ):
             environment = info.environment() | {
+                "OUTBOX_DATABASE_URL": way.url,
                 "OUTBOX_SPICEDB_ENDPOINT": spicedb.address,
                 "OUTBOX_TEMPORAL_ADDRESS": temporal.address,
                 **{f"OUTBOX_{name.upper()}": str(value) for name, value in campaign.times.items()},
@@ -185,24 +200,29 @@ async def run(campaign: Campaign, home: Path) -> Result:
                 **(KAFKA if campaign.kafka else {}),
                 **campaign.environment,
             }
-            fleet = Fleet(environment, home / "workers.log", campaign.commands)
+            before = unpack(home / "before") if campaign.rolling else None
+            fleet = Fleet(environment, home / "workers.log", campaign.commands, before)
             nemesis = Nemesis(
                 random.Random(campaign.seed),
                 stack,
                 pair,
                 fleet,
                 {"spicedb": spicedb, "temporal": temporal},
+                way,
                 lease=direct.lease_seconds,
                 late_write=direct.late_write_seconds,
                 rounds=campaign.rounds,
                 history=history,
                 kafka=direct if campaign.kafka else None,
+                rolling=campaign.rolling,
+                clock=clock,
                 only=campaign.only,
             )
             lanes = plan(random.Random(campaign.seed), campaign.intents, f"s{campaign.seed}")
-            before = await _others_move_in(direct, lanes, eyes)
+            others = await _others_move_in(direct, lanes, eyes)
             onlookers = Onlookers(history, pair.url, eyes, random.Random(campaign.seed))
-            producers = Producers(direct, lanes, nemesis.troubles, history=history, onlookers=onlookers)
+            theirs = direct.model_copy(update={"database_url": SecretStr(way.url)}) if way.pooler else direct
+            producers = Producers(theirs, lanes, nemesis.troubles, history=history, onlookers=onlookers)
             watch = Watch(direct)
             with contextlib.ExitStack() as listening:
                 if campaign.kafka:
@@ -225,7 +245,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
                 await wait(history, pair.url, intent)
             await onlookers.see_all([lane.schedule_id for lane in lanes])
             found, ledger = await judge(
-                direct, before=before, granted=producers.granted, spans=producers.spans
+                direct, before=others, granted=producers.granted, spans=producers.spans
             )
             await watch.at_rest()
             found += watch.found

@@ -14,14 +14,29 @@ _STOP_SECONDS = 180.0
 class Fleet:
     """One process of each command (``run``, ``relay``), started anew when it has ended.
 
+    Args:
+        environment: of each.
+        log: what all of them log.
+        commands: one for each place.
+        before: what a process of the version before has in its environment besides. Every other place then
+            begins with one.
+
     Attributes:
         started: how many there have been.
     """
 
-    def __init__(self, environment: Mapping[str, str], log: Path, commands: Sequence[str]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        commands: Sequence[str],
+        before: Mapping[str, str] | None = None,
+    ) -> None:
         self._environment = {**os.environ, "PYTHONFAULTHANDLER": "1", **environment}
         self._log = log
         self._commands = commands
+        self._before = before or {}
+        self._of_before = set(range(1, len(commands), 2)) if before else set()
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self.started = 0
 
@@ -33,7 +48,11 @@ class Fleet:
             with self._log.open("ab") as log:
                 self._running[place] = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "outbox", *command.split()),
-                    env={**self._environment, "OUTBOX_FAILPOINTS": failpoints},
+                    env={
+                        **self._environment,
+                        **(self._before if place in self._of_before else {}),
+                        "OUTBOX_FAILPOINTS": failpoints,
+                    },
                     cwd=self._log.parent,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
@@ -45,6 +64,14 @@ class Fleet:
     def pick(self, rng: random.Random) -> asyncio.subprocess.Process:
         """One that runs."""
         return rng.choice(self._alive())
+
+    def roll(self, rng: random.Random) -> asyncio.subprocess.Process:
+        """One that runs; what is started in its place is of the other version."""
+        place, process = rng.choice(
+            [(at, one) for at, one in self._running.items() if one.returncode is None]
+        )
+        self._of_before ^= {place}
+        return process
 
     async def stop(self) -> list[int]:
         """Drain all; return their exit codes."""

@@ -8,17 +8,22 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from outbox.compose.kafka import create_topics
 from outbox.failpoints import BESIDE_POINTS, STEP_POINTS
 from outbox.settings import Settings
 from outbox.stack import Stack
 from outbox.stack.stack import Name
+from outbox.stack.state import State
 from outbox.testing import FaultProxy, Late
+from outbox.testing.relay import Direction
 from tests.chaos.fleet import Fleet
 from tests.chaos.recorder import Recorder
+from tests.chaos.way import Way
+from tests.database_clock import HOUR, DatabaseClock
 from tests.kafka.conftest import deliver_again
+from tests.lagging import READ, as_of, present
 from tests.stack.pair import Pair
 
 WRITES = {
@@ -41,7 +46,10 @@ class Nemesis:
         rounds: how often each kind is made.
         history: where it is written down.
         pair: Postgres, and the standby that can take over from it.
+        way: of the fleet to Postgres.
         kafka: settings of the broker that is in trouble too.
+        rolling: some of the fleet are of the version before.
+        clock: Postgres'; None: nobody sets it.
         only: the kinds that are made; None: all.
         done: how often each kind was made so far.
         late: how many calls landed late, within the bound and beyond it, and how many never did.
@@ -52,11 +60,14 @@ class Nemesis:
     pair: Pair
     fleet: Fleet
     proxies: Mapping[str, FaultProxy]
+    way: Way
     lease: float
     late_write: float
     rounds: int
     history: Recorder
     kafka: Settings | None = None
+    rolling: bool = False
+    clock: DatabaseClock | None = None
     only: Collection[str] | None = None
     done: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
@@ -74,16 +85,23 @@ class Nemesis:
             "Postgres restarted": lambda: self._restart("postgres", Stack.stop),
             "Postgres killed": lambda: self._restart("postgres", Stack.kill),
             "Postgres hangs": lambda: self._hang("postgres"),
-            "Postgres killed, its standby takes over": lambda: self._fail_over(killed=True),
-            "Postgres demoted, its standby takes over": lambda: self._fail_over(killed=False),
             "SpiceDB killed": lambda: self._restart("spicedb", Stack.kill),
             "Temporal killed": lambda: self._restart("temporal", Stack.kill),
             "SpiceDB hangs": lambda: self._hang("spicedb"),
             "Temporal hangs": lambda: self._hang("temporal"),
             "storm at SpiceDB": lambda: self._storm("spicedb"),
             "storm at Temporal": lambda: self._storm("temporal"),
+            "SpiceDB's reads are behind": self._fall_behind,
+            "one-way partition at Postgres": lambda: self._cut_off(self.way),
+            "one-way partition at SpiceDB": lambda: self._cut_off(self.proxies["spicedb"]),
+            "one-way partition at Temporal": lambda: self._cut_off(self.proxies["temporal"]),
             **(self._broker_kinds() if self.kafka else {}),
+            **self._kinds_on_the_way(),
         }
+        if self.rolling:
+            kinds["worker rolled to the other version"] = self._roll_worker
+        if self.clock:
+            kinds["Postgres' clock set forward by an hour"] = self._set_the_clock
         return {name: kind for name, kind in kinds.items() if self.only is None or name in self.only}
 
     def _broker_kinds(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -93,6 +111,18 @@ class Nemesis:
             "Kafka hangs": lambda: self._hang("kafka"),
             "Kafka loses all its data": self._lose_kafka,
             "Kafka delivers everything again, mixed up": self._deliver_again,
+        }
+
+    def _kinds_on_the_way(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """A pooler leads to one server: none takes over from it."""
+        if pooler := self.way.pooler:
+            return {
+                "PgBouncer restarted": lambda: self._restart_pooler(pooler.stop),
+                "PgBouncer killed": lambda: self._restart_pooler(pooler.kill),
+            }
+        return {
+            "Postgres killed, its standby takes over": lambda: self._fail_over(killed=True),
+            "Postgres demoted, its standby takes over": lambda: self._fail_over(killed=False),
         }
 
     @property
@@ -129,7 +159,12 @@ class Nemesis:
         await process.wait()
 
     async def _end_worker(self) -> None:
-        process = self.fleet.pick(self.rng)
+        await self._drain(self.fleet.pick(self.rng))
+
+    async def _roll_worker(self) -> None:
+        await self._drain(self.fleet.roll(self.rng))
+
+    async def _drain(self, process: asyncio.subprocess.Process) -> None:
         process.terminate()
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
@@ -189,6 +224,23 @@ class Nemesis:
         await self._for_leases(0.3, 1)
         await asyncio.to_thread(self.pair.follow)
 
+    async def _restart_pooler(self, end: Callable[[], None]) -> None:
+        assert self.way.pooler
+        await asyncio.to_thread(end)
+        await self._for_leases(0, 0.6)
+        await asyncio.to_thread(self.way.pooler.start)
+
+    async def _set_the_clock(self) -> None:
+        """For good: what was written by a clock that is set back lies in the future, for as long."""
+        assert self.clock
+        self.clock.step(HOUR)
+        await self._for_leases(0.3, 1)
+
+    async def _cut_off(self, server: FaultProxy | Way) -> None:
+        """Hold what is sent to a server, or what it sends; then let it arrive."""
+        async with server.one_way(self.rng.choice(get_args(Direction))):
+            await self._for_leases(0.3, 1.3)
+
     async def _lose_kafka(self) -> None:
         await asyncio.to_thread(self.stack.kill, "kafka")
         await asyncio.to_thread(shutil.rmtree, self.stack.home / "kafka")
@@ -228,6 +280,14 @@ class Nemesis:
         await self._for_leases(0.3, 1)
         # Else the probes of an open breaker, one in 15 s, would meet what is left of it for minutes.
         proxy.clear()
+
+    async def _fall_behind(self) -> None:
+        """Answer every read as it was at first, though it asks for full consistency."""
+        state = State.load(self.stack.home)
+        moment = await present(self.proxies["spicedb"].target, state.token)
+        frozen = self.proxies["spicedb"].rewrite(READ, as_of(moment), times=None)
+        await self._for_leases(0.3, 2)
+        frozen.disarm()
 
     async def _release(self, late: Late, luck: float) -> None:
         """Let a late call land: mostly within the bound, sometimes beyond it, sometimes never."""

@@ -20,8 +20,14 @@ from tests.chaos.onlookers import Onlookers, wait
 from tests.chaos.recorder import Recorder
 from tests.chaos.workload import Entry, Lane
 
-# What an application should take for a lost connection: the last is what a demoted server answers.
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+# What an application should take for a lost connection: the last two are what psycopg makes of a pooler that
+# loses its server, and what a demoted server answers.
+AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 _AT_ONCE = 24
 _WAITING_AT_ONCE = 20  # each has a connection
 _AGAIN_SECONDS = 0.2

@@ -31,6 +31,15 @@ OF_THE_WIRE = {
 }
 
 
+ROLLED = {
+    "PgBouncer restarted",
+    "PgBouncer killed",
+    "Postgres killed",
+    "worker SIGKILL",
+    "worker rolled to the other version",
+}
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(400)
 async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -41,7 +50,7 @@ async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.Te
     assert list(result.stories()) == []
     assert result.verified > 1
     assert result.miscounted == []
-    assert len(result.troubles) == 16
+    assert len(result.troubles) == 20
     assert set(result.exit_codes) <= ENDED
 
 
@@ -60,6 +69,29 @@ async def test_all_agree_on_the_kafka_wire_after_trouble_of_its_broker(
     assert list(result.stories()) == []
     assert result.miscounted == []
     assert set(result.troubles) == OF_THE_WIRE
+    assert set(result.exit_codes) <= ENDED
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(400)
+async def test_all_agree_by_way_of_a_pooler_while_workers_are_rolled(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    campaign = Campaign(
+        SEED,
+        60,
+        rounds=1,
+        commands=("run", "run"),
+        times=TIMES | QUICK,
+        pooler=True,
+        rolling=True,
+        only=ROLLED,
+    )
+    result = await run(campaign, tmp_path_factory.mktemp("chaos"))
+    print(report(result))  # noqa: T201 - shown when it fails, and by -s
+    assert list(result.stories()) == []
+    assert result.miscounted == []
+    assert set(result.troubles) == ROLLED
     assert set(result.exit_codes) <= ENDED
 
 

@@ -7,8 +7,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 from outbox.stack.ports import pick
@@ -32,31 +33,73 @@ max_client_conn = 200
 _AS_NOBODY = "user = nobody\n"
 
 
+class Bouncer:
+    """A PgBouncer; as a context manager it runs inside.
+
+    Attributes:
+        url: of the database, through it.
+
+    Raises:
+        NotToBeHadError: there is none.
+    """
+
+    def __init__(self, database: str, *, sessions: int) -> None:
+        self._command, self._environment = pgbouncer()
+        self._port = pick(set())
+        self._text = _CONFIGURATION.format(**parameters(database), own_port=self._port, sessions=sessions)
+        self._around = ExitStack()
+        self._home: Path
+        self._process: subprocess.Popen[bytes]
+        self.url = urlsplit(database)._replace(netloc=f"anybody@127.0.0.1:{self._port}").geturl()
+
+    def start(self) -> None:
+        """Start it, on the port that it has."""
+        with (self._home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._command, str(self._home / "pgbouncer.ini")],
+                env=os.environ | self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            _wait(self._process, self._port, self._home / "log")
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """End it at once, by SIGTERM: what is under way through it is cut off."""
+        self._process.terminate()
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        home = self._around.enter_context(tempfile.TemporaryDirectory(prefix="outbox-pooler-"))
+        self._home = Path(home)
+        as_somebody = _AS_NOBODY if os.geteuid() == 0 else ""
+        (self._home / "pgbouncer.ini").write_text(self._text + as_somebody)
+        try:
+            self.start()
+        except BaseException:
+            self._around.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._around.close()
+
+
 @contextmanager
 def pooled(database: str, *, sessions: int) -> Iterator[str]:
     """The URL of the same database through the pooler."""
-    command, environment = pgbouncer()
-    server = parameters(database)
-    own_port = pick(set())
-    with tempfile.TemporaryDirectory(prefix="outbox-pooler-") as home:
-        configuration = Path(home) / "pgbouncer.ini"
-        text = _CONFIGURATION.format(**server, own_port=own_port, sessions=sessions)
-        configuration.write_text(text + (_AS_NOBODY if os.geteuid() == 0 else ""))
-        log = (Path(home) / "log").open("wb")
-        process = subprocess.Popen(
-            [command, str(configuration)],
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            _wait(process, own_port, Path(log.name))
-            yield urlsplit(database)._replace(netloc=f"anybody@127.0.0.1:{own_port}").geturl()
-        finally:
-            process.kill()
-            process.wait()
-            log.close()
+    with Bouncer(database, sessions=sessions) as bouncer:
+        yield bouncer.url
 
 
 def pgbouncer() -> tuple[str, dict[str, str]]:

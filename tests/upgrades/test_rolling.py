@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,8 @@ import outbox
 from outbox.store import migrations
 from tests.cli.conftest import Cli
 from tests.pipeline.ledger import Ledger
+from tests.upgrades.before import unpack
 
-ARCHIVE = Path(__file__).with_name("before-0002.tar.xz")
 ALICE = outbox.Principal(user_id="alice")
 PRODUCE = """
 import sys, psycopg, outbox
@@ -32,8 +31,7 @@ with psycopg.connect(sys.argv[1]) as connection:
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the version before."""
     folder = tmp_path_factory.mktemp("before")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+    unpack(folder)
     return folder
 
 
