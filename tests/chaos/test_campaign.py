@@ -78,7 +78,7 @@ async def test_all_agree_by_way_of_a_pooler_while_workers_are_rolled(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     campaign = Campaign(
-        SEED,
+        SEED + 1,
         60,
         rounds=1,
         commands=("run", "run"),
