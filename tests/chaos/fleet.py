@@ -66,12 +66,14 @@ class Fleet:
         return rng.choice(self._alive())
 
     def roll(self, rng: random.Random) -> asyncio.subprocess.Process:
-        """One that runs; what is started in its place is of the other version."""
-        place, process = rng.choice(
-            [(at, one) for at, one in self._running.items() if one.returncode is None]
-        )
+        """One of the version before; where there is none, any. What is started in its place is of the other.
+
+        So there is always one that knows updates.
+        """
+        running = {at: one for at, one in self._running.items() if one.returncode is None}
+        place = rng.choice(sorted(self._of_before & running.keys()) or sorted(running))
         self._of_before ^= {place}
-        return process
+        return running[place]
 
     async def stop(self) -> list[int]:
         """Drain all; return their exit codes."""

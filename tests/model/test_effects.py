@@ -180,7 +180,7 @@ def test_each_call_to_spicedb_carries_the_account(account: str | None, header: d
     creator = Creator(user_id="alice", account_id=account)
     asked = dispatch(EventType.CREATE_REQUESTED, creator=creator)
     World(held(ENDED)).run(AuthzEffects(cast("AuthzClient", Carries(asked)), Ledger()).apply(asked))
-    assert carried == [header] * 4
+    assert carried == [header] * 5
 
 
 class TestLookForARegistration:
