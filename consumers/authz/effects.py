@@ -32,7 +32,7 @@ from consumers.authz.relationships import (
     stamp_of,
     stamped,
 )
-from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, undecided, without_doubt
+from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, undecided
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Creator, Dispatch, Ledger, Standing
 from outbox.flow.outcome import Conflict, Done, Outcome, Refused, Transient
@@ -307,7 +307,8 @@ class AuthzEffects:
         except NotAsExpected:
             return None
         except StoreFailure as failure:
-            raise StoreFailure(without_doubt(failure.outcome)) from failure
+            # What changes nothing leaves nothing in doubt, and refusing to tell refuses no registration.
+            raise StoreFailure(undecided(failure.outcome)) from failure
 
     async def _read(self, schedule_id: str, call: Call) -> Holding:
         """Read who holds a schedule; that SpiceDB won't tell is no refusal of what is written there."""
