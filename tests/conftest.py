@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 
 from outbox.compose import schema
 from outbox.compose.kafka import create_topics
@@ -28,6 +29,14 @@ from tests.stack.lazy import LazyStack
 # A shell's background job ignores Ctrl-C, and so would every process that a test of it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def log_settings() -> Iterator[None]:
+    """What a test has logs go to holds for this test alone."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

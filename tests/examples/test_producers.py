@@ -15,6 +15,7 @@ from tests.conftest import settings_for
 from tests.docs.pages import Page
 from tests.examples.conftest import EXAMPLES, SECONDS, blind
 from tests.examples.transcript import replay
+from tests.go_modules import download
 from tests.store.conftest import Query
 
 pytestmark = pytest.mark.toolchain
@@ -32,7 +33,10 @@ def name(request: pytest.FixtureRequest) -> str:
 def folder(name: str, tmp_path: Path) -> Path:
     """A copy of the example, without what was installed into it."""
     ignored = shutil.ignore_patterns("node_modules", "reports")
-    return shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=ignored)
+    copy = shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=ignored)
+    if (copy / "go.mod").exists():
+        download(copy)
+    return copy
 
 
 @pytest.fixture
@@ -104,6 +108,7 @@ async def test_what_fails_to_serialize_is_tried_again(
 
 async def test_the_go_code_is_formatted_and_vetted(tmp_path: Path) -> None:
     copy = shutil.copytree(EXAMPLES / "producer-go", tmp_path / "go")
+    download(copy)
     running = await asyncio.create_subprocess_shell(
         "gofmt -l . && go vet . && go mod verify",
         cwd=copy,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.go_modules import download
 from tests.outside.simulated import record
 
 pytestmark = pytest.mark.toolchain
@@ -31,6 +32,11 @@ def ran(*command: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modules() -> None:
+    download(FOLDER)
 
 
 @pytest.fixture(scope="module")
