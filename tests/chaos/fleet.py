@@ -61,19 +61,21 @@ class Fleet:
                 )
             self.started += 1
 
-    def pick(self, rng: random.Random) -> asyncio.subprocess.Process:
-        """One that runs."""
+    async def pick(self, rng: random.Random) -> asyncio.subprocess.Process:
+        """One that runs: those that began while Postgres was away have ended, and are started again."""
+        await self.fill()
         return rng.choice(self._alive())
 
-    def roll(self, rng: random.Random) -> asyncio.subprocess.Process:
+    def roll(self, rng: random.Random) -> asyncio.subprocess.Process | None:
         """One of the version before; where there is none, any. What is started in its place is of the other.
 
-        So there is always one that knows updates.
+        So there is always one that knows updates. None: the one whose turn it is has ended by itself, as it
+        began while Postgres was away.
         """
-        running = {at: one for at, one in self._running.items() if one.returncode is None}
-        place = rng.choice(sorted(self._of_before & running.keys()) or sorted(running))
+        place = rng.choice(sorted(self._of_before) or range(len(self._commands)))
         self._of_before ^= {place}
-        return running[place]
+        process = self._running[place]
+        return process if process.returncode is None else None
 
     async def stop(self) -> list[int]:
         """Drain all; return their exit codes."""

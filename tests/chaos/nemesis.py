@@ -154,15 +154,16 @@ class Nemesis:
     # Workers.
 
     async def _kill_worker(self) -> None:
-        process = self.fleet.pick(self.rng)
+        process = await self.fleet.pick(self.rng)
         process.kill()
         await process.wait()
 
     async def _end_worker(self) -> None:
-        await self._drain(self.fleet.pick(self.rng))
+        await self._drain(await self.fleet.pick(self.rng))
 
     async def _roll_worker(self) -> None:
-        await self._drain(self.fleet.roll(self.rng))
+        if process := self.fleet.roll(self.rng):
+            await self._drain(process)
 
     async def _drain(self, process: asyncio.subprocess.Process) -> None:
         process.terminate()
@@ -176,7 +177,7 @@ class Nemesis:
             raise
 
     async def _freeze_worker(self) -> None:
-        process = self.fleet.pick(self.rng)
+        process = await self.fleet.pick(self.rng)
         process.send_signal(signal.SIGSTOP)
         await self._for_leases(1.1, 2)
         process.send_signal(signal.SIGCONT)
