@@ -1,8 +1,5 @@
 """``outbox audit``: compares ledger, SpiceDB and Temporal, and asks for repairs and adoptions."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -25,16 +22,12 @@ from outbox.cli.running import (
     err,
     out,
     print_json,
-    progress,
 )
 from outbox.cli.tables import cell, show_parts
+from outbox.cli.telling import telling
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from outbox.settings import Settings
-
-_REFRESH_SECONDS = 0.2
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +74,7 @@ async def audit(
     settings = load_settings()
     tally, chosen = Tally(), _Chosen(repair=repair, adopt=adopt, reclaim=reclaim, named=bool(schedule))
     async with ledger.open_engine(settings.database_url.get_secret_value()) as engine:
-        async with _progress(tally):
+        async with telling("reading", lambda: _so_far(tally)):
             async for finding in compose.audit.findings(settings, tally, ids=schedule):
                 if isinstance(finding, Drift):
                     _show(finding, as_json=as_json)
@@ -158,25 +151,8 @@ def _tell_braked(seen: Seen, *, repair: bool) -> None:
         err.print(cell(f"{line}{refused}"))
 
 
-@asynccontextmanager
-async def _progress(tally: Tally) -> AsyncIterator[None]:
-    """Show on a terminal how far it has come."""
-    with progress() as bar:
-        task = bar.add_task("reading", total=None)
-        telling = asyncio.create_task(_tell(bar, task, tally))
-        try:
-            yield
-        finally:
-            telling.cancel()
-            with suppress(asyncio.CancelledError):
-                await telling
-
-
-async def _tell(bar: "Progress", task: "TaskID", tally: Tally) -> None:
-    while True:
-        reading = f"SpiceDB {tally.holdings}, Temporal {tally.schedules}"
-        bar.update(task, description=f"{reading}; compared {tally.lanes}")
-        await asyncio.sleep(_REFRESH_SECONDS)
+def _so_far(tally: Tally) -> str:
+    return f"SpiceDB {tally.holdings}, Temporal {tally.schedules}; compared {tally.lanes}"
 
 
 def _show(drift: Drift, *, as_json: bool) -> None:

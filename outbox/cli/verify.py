@@ -1,26 +1,20 @@
 """``outbox verify``: judges a live outbox by the invariants, page by page."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from outbox import compose
 from outbox.cli.configuration import load_settings
-from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json, progress
+from outbox.cli.running import Code, CommandError, Json, command, err, out, print_json
 from outbox.cli.tables import cell, show_parts
+from outbox.cli.telling import telling
 from outbox.documentation import of_invariant
 from outbox.verify.invariants import Violation
 from outbox.verify.tally import Tally
 from outbox.when import moment
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-_REFRESH_SECONDS = 0.2
 # What Temporal Cloud allows a namespace for everything is not much more.
 _RATE = 10.0
 _RATE_OF_THE_LEDGER = 1000.0
@@ -76,7 +70,7 @@ async def verify(
     tally = Tally()
     whole = False
     try:
-        async with _progress(tally):
+        async with telling("verifying", lambda: _so_far(tally)):
             async for violation in compose.verify.verify(load_settings(), asked, tally):
                 _show(violation, as_json=as_json)
         whole = True
@@ -89,24 +83,8 @@ async def verify(
         raise typer.Exit(Code.FOUND_WRONG)
 
 
-@asynccontextmanager
-async def _progress(tally: Tally) -> AsyncIterator[None]:
-    """Show on a terminal how far it has come."""
-    with progress() as bar:
-        task = bar.add_task("verifying", total=None)
-        telling = asyncio.create_task(_tell(bar, task, tally))
-        try:
-            yield
-        finally:
-            telling.cancel()
-            with suppress(asyncio.CancelledError):
-                await telling
-
-
-async def _tell(bar: "Progress", task: "TaskID", tally: Tally) -> None:
-    while True:
-        bar.update(task, description=f"verified {tally.lanes}, {tally.violations} violations")
-        await asyncio.sleep(_REFRESH_SECONDS)
+def _so_far(tally: Tally) -> str:
+    return f"verified {tally.lanes}, {tally.violations} violations"
 
 
 def _show(violation: Violation, *, as_json: bool) -> None:
