@@ -37,9 +37,13 @@ class Watch:
         self._watching += 1
         if self._looking is None:
             self._looking = asyncio.create_task(keep_running("console.watch", self._run))
+        following = self._changed
         try:
             while not self._ended:
-                yield await _set_within(self._changed, beat)
+                changed = await _set_within(following, beat)
+                # Taken before it is told: what changes while it is on its way is told next.
+                following = self._changed
+                yield changed
         finally:
             self._watching -= 1
             if not self._watching and self._looking is not None:
@@ -52,14 +56,15 @@ class Watch:
         self._tell()
 
     async def _run(self) -> None:
-        before = await self._seen()
+        # The first look is told of, too: what the pages show was read before it.
+        before: Any = object()
         while True:
-            await asyncio.sleep(self._seconds)
             now = await self._seen()
             if now != before:
                 before = now
                 self._before_telling()
                 self._tell()
+            await asyncio.sleep(self._seconds)
 
     async def _seen(self) -> Any:
         try:

@@ -36,8 +36,10 @@ async def chromium() -> AsyncIterator[Browser]:
             env=environment or None,
             args=["--no-sandbox", "--disable-background-networking", "--font-render-hinting=none"],
         )
-        yield browser
-        await browser.close()
+        try:
+            yield browser
+        finally:
+            await browser.close()
 
 
 async def opened(browser: Browser, **options: Any) -> Page:

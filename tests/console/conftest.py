@@ -89,9 +89,12 @@ async def served(stack: StackInfo, url: str, **settings: Any) -> AsyncIterator[s
     """The address of a console that listens, without the slash at its end."""
     async with listening(settings_for(stack, url, **settings), "127.0.0.1", 0) as page:
         serving = asyncio.create_task(page.run())
-        yield page.url.rstrip("/")
-        page.stop()
-        await serving
+        try:
+            yield page.url.rstrip("/")
+        finally:
+            # One that went on behind a failed test would answer on sockets that are another's by then.
+            page.stop()
+            await serving
 
 
 @pytest.fixture(scope="session")

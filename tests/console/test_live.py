@@ -21,27 +21,40 @@ async def test_all_who_watch_are_told_by_one_look() -> None:
     watch = Watch(looks.get, seconds=0.01)
     viewers = [watch.changes(beat=60) for _ in range(5)]
     told = [asyncio.ensure_future(anext(one)) for one in viewers]
-    # Two looks, of which the second finds a change: were they each viewer's own, these would not be enough.
+    # Were looks each viewer's own, one would not be enough.
     looks.put_nowait(0)
-    looks.put_nowait(1)
     assert await asyncio.wait_for(asyncio.gather(*told), 60) == [True] * 5
     for one in viewers:
         await one.aclose()
     assert watch._looking is None, "nobody watches any more"
 
 
-async def test_a_database_that_goes_away_is_a_change() -> None:
-    answers = count()
+@pytest.mark.parametrize("answered", [0, 1])
+async def test_a_database_that_goes_away_is_told_of_after_so_many_looks(answered: int) -> None:
+    looks = count()
 
     async def look() -> int:
-        if next(answers):
+        if next(looks) >= answered:
             raise OperationalError("SELECT", {}, Exception("gone"))
         return 0
 
     watch = Watch(look, seconds=0.01)
     viewer = watch.changes(beat=60)
-    assert await anext(viewer)
+    assert [await anext(viewer) for _ in range(answered + 1)] == [True] * (answered + 1)
     await viewer.aclose()
+
+
+async def test_what_changes_while_a_page_is_told_of_another_change_is_told_next() -> None:
+    looks: asyncio.Queue[int] = asyncio.Queue()
+    watch = Watch(looks.get, seconds=0)
+    quick, slow = watch.changes(beat=60), watch.changes(beat=60)
+    for number in range(2):
+        told = [asyncio.ensure_future(anext(one)) for one in ((quick,) if number else (quick, slow))]
+        looks.put_nowait(number)
+        assert await asyncio.gather(*told) == [True] * len(told)
+    assert await anext(slow)
+    for one in (quick, slow):
+        await one.aclose()
 
 
 async def test_watching_ends_when_the_console_does() -> None:

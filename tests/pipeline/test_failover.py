@@ -148,5 +148,7 @@ async def _engine(pair: Pair, driver: str) -> AsyncIterator[AsyncEngine]:
         query={"host": hosts, "target_session_attrs": "read-write"},
     )
     engine = create_async_engine(url)
-    yield engine
-    await engine.dispose()
+    try:
+        yield engine
+    finally:
+        await engine.dispose()

@@ -59,9 +59,11 @@ async def test_a_wait_while_postgres_is_away_says_so(
 @asynccontextmanager
 async def _waitables(url: str) -> AsyncIterator[list[AsyncEngine | str]]:
     engines = [create_async_engine(url.replace("postgresql", f"postgresql+{name}")) for name in WAITS[1:]]
-    yield [url, *engines]
-    for engine in engines:
-        await engine.dispose()
+    try:
+        yield [url, *engines]
+    finally:
+        for engine in engines:
+            await engine.dispose()
 
 
 async def goes_on(

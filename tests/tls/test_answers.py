@@ -227,8 +227,10 @@ def refusing(context: ssl.SSLContext) -> Iterator[str]:
 
         thread = Thread(target=serve, daemon=True)
         thread.start()
-        yield f"{HOST}:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
+        try:
+            yield f"{HOST}:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
     thread.join()
 
 

@@ -153,9 +153,11 @@ async def test_a_time_out_that_is_too_short_is_waited_out_and_told(
 async def working(url: str) -> AsyncIterator[None]:
     async with Bench(url).worker(until_idle=False, poll_seconds=0.05) as worker:
         running = asyncio.create_task(worker.run())
-        yield
-        worker.stop()
-        await running
+        try:
+            yield
+        finally:
+            worker.stop()
+            await running
 
 
 async def until_enqueued(database: str) -> outbox.Intent:
