@@ -8,11 +8,22 @@ import sys
 
 import structlog
 
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.outcome import Outcome
 from tests.bench.draining import NoEffects, fill, worker
 from tests.bench.measure import Result, check, peak_memory
 from tests.bench.stage import Stage
 
 _MOST_SECONDS = 1800
+
+
+class _Counted(NoEffects):
+    """Remembers no lane: what grows is the worker's."""
+
+    async def apply(self, dispatch: Dispatch) -> Outcome:
+        del dispatch
+        self.applied += 1
+        return self.outcome
 
 
 async def draining(stage: Stage) -> list[Result]:
@@ -45,7 +56,7 @@ def _peak(url: str, amount: int) -> int:
 
 
 async def _drain(url: str) -> None:
-    effects = NoEffects()
+    effects = _Counted()
     # As many as the settings' defaults let a worker hold at once.
     async with worker(url, effects, concurrency=16) as one:
         await one.run()

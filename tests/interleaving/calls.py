@@ -1,7 +1,8 @@
 """What is called: by workers, relays, producers and operators; and what was there before."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import LiteralString
@@ -21,6 +22,7 @@ from outbox.store.operate import OperateStore
 from outbox.store.relay import Dispatched, Flow, RelayStore
 from outbox.store.retention import RetentionStore
 from outbox.store.work import Timing, WorkStore
+from tests.interleaving.instrument import SNAPSHOT
 from tests.interleaving.stage import Call
 
 TIMING = Timing(lease=300.0, step_timeout=100.0, late_write=75.0)
@@ -41,6 +43,7 @@ LOST_STAMP = UUID(int=1)
 READ_COMMITTED: LiteralString = "READ COMMITTED"
 REPEATABLE_READ: LiteralString = "REPEATABLE READ"
 SERIALIZABLE: LiteralString = "SERIALIZABLE"
+_STOP = text("SELECT stepper.at(:place)")
 _OPERATOR = "ada"
 _WHO = outbox.Principal(user_id="u1")
 
@@ -171,12 +174,21 @@ def enqueues(
     isolation: LiteralString = READ_COMMITTED,
 ) -> Call:
     async def call(engine: AsyncEngine) -> UUID:
-        async with engine.connect() as autocommit:
-            connection = await autocommit.execution_options(isolation_level=isolation)
-            async with connection.begin():
-                return await _enqueue(connection, request(kind, lane, note), key)
+        async with _transaction(engine, isolation) as connection:
+            return await _enqueue(connection, request(kind, lane, note), key)
 
     return call
+
+
+@asynccontextmanager
+async def _transaction(engine: AsyncEngine, isolation: LiteralString) -> AsyncIterator[AsyncConnection]:
+    """A producer's own; one that takes a snapshot takes it when the session goes on."""
+    async with engine.connect() as autocommit:
+        if isolation != READ_COMMITTED:
+            await autocommit.execute(_STOP, {"place": SNAPSHOT})
+        connection = await autocommit.execution_options(isolation_level=isolation)
+        async with connection.begin():
+            yield connection
 
 
 async def _enqueue(connection: AsyncConnection, asked: Request, key: str | None) -> UUID:
@@ -193,10 +205,8 @@ async def _enqueue(connection: AsyncConnection, asked: Request, key: str | None)
 def enqueues_many(*kinds: str, lane: str = LANE, isolation: LiteralString = READ_COMMITTED) -> Call:
     async def call(engine: AsyncEngine) -> list[UUID]:
         items = [(request(kind, lane, "n"), _WHO) for kind in kinds]
-        async with engine.connect() as autocommit:
-            connection = await autocommit.execution_options(isolation_level=isolation)
-            async with connection.begin():
-                return [one.id for one in await outbox.enqueue_many(connection, items)]
+        async with _transaction(engine, isolation) as connection:
+            return [one.id for one in await outbox.enqueue_many(connection, items)]
 
     return call
 

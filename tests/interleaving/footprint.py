@@ -87,7 +87,7 @@ class Recorder:
         if touch.adds:
             locks |= {_POSITIONS}
         return Footprint(
-            self._catalogue.all_of(touch.tables),
+            self._catalogue.all_of(touch.tables) | place.sees,
             locks,
             shows=self._written if place.ends else _NOTHING,
             frees=self._locked if place.ends else _NOTHING,
@@ -147,7 +147,8 @@ class Recorder:
             # That one reads what another writes matters before that is committed; and who commits first.
             shown |= wrote
             ordered |= {_COMMITS} if ends else _NOTHING
-        return Footprint(scanned, locks | ordered, shows=shown, frees=self._locked if ends else _NOTHING)
+        frees = self._locked if ends else _NOTHING
+        return Footprint(scanned | place.sees, locks | ordered, shows=shown, frees=frees)
 
     def _of_rows(self) -> tuple[frozenset[str], frozenset[str]]:
         """By which names the rows that were written can be read, and by which they are locked."""

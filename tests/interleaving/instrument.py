@@ -19,6 +19,9 @@ from tests.interleaving.touch import Touch, Touches
 MOST_SESSIONS = 4
 TOLD = "stepper "
 """What begins the notices by which sessions tell what they do: JSON follows."""
+SNAPSHOT = "snapshot"
+"""Where a producer stops whose transaction will see throughout what is there when it goes on."""
+_PRODUCERS_READ = frozenset({"intents", "queue"})
 
 # A session that has no number passes. Its two locks take turns, so that it can't run through both; a sequence
 # says whose turn it is, as what a failed block had set would be forgotten.
@@ -105,10 +108,12 @@ class Place:
     Attributes:
         touch: what the statement that begins there has to do with tables, as its text says.
         ends: a call ends, and what it has done is committed.
+        sees: by these names, all that follows in the transaction reads what is there now.
     """
 
     touch: Touch
-    ends: bool
+    ends: bool = False
+    sees: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +160,15 @@ async def instrument(line: psycopg.AsyncConnection[Any], called: Collection[str]
     for table, name, *_ in indexes:
         tables[table] = tables.get(table, frozenset()) | ({name} if name else set())
     await _watch(line, indexes)
-    return Catalogue(
-        await _stops(line, called, tables.keys()),
+    places = await _stops(line, called, tables.keys())
+    catalogue = Catalogue(
+        places,
         tables,
         unique=frozenset(name for _, name, is_unique, *_ in indexes if is_unique),
         of_intents=frozenset(name for table, name, _, leading, _ in indexes if _IDS.get(table) == leading),
     )
+    places[SNAPSHOT] = Place(Touch(), sees=catalogue.all_of(_PRODUCERS_READ))
+    return catalogue
 
 
 async def _watch(line: psycopg.AsyncConnection[Any], indexes: Collection[tuple[Any, ...]]) -> None:

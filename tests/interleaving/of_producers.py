@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 
 from tests.interleaving.calls import (
+    DONE,
     OTHER_LANE,
     REPEATABLE_READ,
     SERIALIZABLE,
+    TAKEN,
     Before,
     claims,
     enqueues,
     enqueues_many,
+    prunes,
+    settles,
 )
 from tests.interleaving.scenario import TRY_AGAIN, Scenario
 from tests.interleaving.stage import Call
@@ -38,6 +42,24 @@ async def _two_of_many_and_a_claim(_: Before) -> Sequence[Call]:
 async def _producers_that_read_repeatably(before: Before) -> Sequence[Call]:
     await before.enqueue("create")
     return [enqueues("delete", isolation=REPEATABLE_READ), claims()]
+
+
+async def _many_that_read_repeatably_and_a_claim(before: Before) -> Sequence[Call]:
+    await before.enqueue("create")
+    return [enqueues_many("update", "delete", isolation=REPEATABLE_READ), claims()]
+
+
+async def _one_that_reads_repeatably_while_the_head_ends(before: Before) -> Sequence[Call]:
+    await before.enqueue("create")
+    await before.settle(DONE)
+    last = await before.claim()
+    return [settles(last), enqueues("delete", isolation=REPEATABLE_READ), claims()]
+
+
+async def _a_key_that_is_pruned_is_used_again(before: Before) -> Sequence[Call]:
+    (intent,) = await before.enqueue("create", key="k")
+    await before.settle(TAKEN)
+    return [prunes([intent]), enqueues(key="k", isolation=REPEATABLE_READ)]
 
 
 async def _a_serializable_producer_and_a_claim(before: Before) -> Sequence[Call]:
@@ -91,6 +113,16 @@ SCENARIOS = (
     Scenario("a producer of many and a claim", _many_and_a_claim),
     Scenario("two producers of many and a claim", _two_of_many_and_a_claim, any_order=True),
     Scenario("a producer at REPEATABLE READ and a claim", _producers_that_read_repeatably),
+    Scenario("a producer of many at REPEATABLE READ and a claim", _many_that_read_repeatably_and_a_claim),
+    Scenario(
+        "a producer at REPEATABLE READ commits while the head ends",
+        _one_that_reads_repeatably_while_the_head_ends,
+    ),
+    Scenario(
+        "a key is used at REPEATABLE READ while its intent is pruned",
+        _a_key_that_is_pruned_is_used_again,
+        may_fail=TRY_AGAIN,
+    ),
     Scenario("a producer at SERIALIZABLE and a claim", _a_serializable_producer_and_a_claim),
     Scenario("two producers at SERIALIZABLE, of one lane", _serializable_ones_of_one_lane, any_order=True),
     Scenario("two producers at SERIALIZABLE, of two lanes", _serializable_ones_of_two_lanes, any_order=True),
