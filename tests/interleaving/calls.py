@@ -183,9 +183,10 @@ def enqueues(
 @asynccontextmanager
 async def _transaction(engine: AsyncEngine, isolation: LiteralString) -> AsyncIterator[AsyncConnection]:
     """A producer's own; one that takes a snapshot takes it when the session goes on."""
+    if isolation != READ_COMMITTED:
+        async with engine.connect() as connection:
+            await connection.execute(_STOP, {"place": SNAPSHOT})
     async with engine.connect() as autocommit:
-        if isolation != READ_COMMITTED:
-            await autocommit.execute(_STOP, {"place": SNAPSHOT})
         connection = await autocommit.execution_options(isolation_level=isolation)
         async with connection.begin():
             yield connection

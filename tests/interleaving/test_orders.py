@@ -19,7 +19,11 @@ from tests.interleaving.scenario import Scenario
 from tests.interleaving.scenarios import SCENARIOS
 
 # Played by `make orders` alone.
-LONG = {"a take and a recall, and the next dispatch", "a store is halted while its step is taken"}
+LONG = {
+    "a take and a recall, and the next dispatch",
+    "a store is halted while its step is taken",
+    "two producers at SERIALIZABLE, and a claim",
+}
 # What is called, and in which scenarios.
 CALLED_IN = {
     "workers": (of_workers.SCENARIOS, {"claim", "settle", "dispatch", "take", "recall"}),
