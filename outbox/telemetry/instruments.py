@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
+from uuid import UUID
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
@@ -52,6 +53,7 @@ class Counted:
         self._taken: Counter[EventType] = Counter()
         self._attempts: Counter[tuple[EventType, type[Outcome], ErrorCode | None]] = Counter()
         self._settled: Counter[tuple[Action, EventType | None, ErrorCode | None]] = Counter()
+        self._ended_with_others: Counter[EventType | None] = Counter()
         self._dropped = 0
         observe(meter, catalogue.STEPS_TAKEN, self._steps_taken)
         observe(meter, catalogue.STEPS, self._steps)
@@ -94,8 +96,12 @@ class Counted:
         self._settled.update(map(_what, batch))
         now = time.time()
         for one in batch:
+            others = _ended_with(one)
+            if others:
+                self._ended_with_others[one.next_event] += len(others)
             for buckets in self._lives.get(one.next_event, ()):
-                buckets.record(max(0.0, now - requested_at(one.intent_id)))
+                for intent in (one.intent_id, *others):
+                    buckets.record(max(0.0, now - requested_at(intent)))
 
     # What follows is called by whoever collects. Each copies the counts first, in one go: the loop may add a
     # key while they are read.
@@ -120,11 +126,19 @@ class Counted:
         return _added(((action.value,), many) for (action, _, _), many in self._settled.copy().items())
 
     def _intents_ended(self) -> Reading:
+        ended = [(event, code, many) for (_, event, code), many in self._settled.copy().items()]
+        ended += [(event, None, many) for event, many in self._ended_with_others.copy().items()]
         return _added(
             ((_KINDS[event].value, event.value, code.value if code else ""), many)
-            for (_, event, code), many in self._settled.copy().items()
+            for event, code, many in ended
             if event in TERMINALS
         )
+
+
+def _ended_with(settlement: Settlement) -> Sequence[UUID]:
+    """The other intents that end as this one does: of an update that is done, those of its run."""
+    redefines = settlement.redefines
+    return redefines.run if redefines and not redefines.split else ()
 
 
 def _lives(histograms: Histograms, event: EventType) -> Sequence[Buckets]:

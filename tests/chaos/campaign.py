@@ -34,6 +34,7 @@ from outbox.store.engine import open_engine
 from outbox.store.watching import gauges
 from outbox.telemetry.catalogue import LEASES_EXPIRED
 from outbox.testing import FaultProxy, History, Stores, Violation, judge, read_stores
+from tests.chaos.broker_link import linked_broker
 from tests.chaos.collector import Collector
 from tests.chaos.counters import disagreements
 from tests.chaos.eyes import Eyes, open_eyes
@@ -47,7 +48,6 @@ from tests.chaos.watch import Watch
 from tests.chaos.way import way_to
 from tests.chaos.workload import Lane, plan
 from tests.database_clock import DatabaseClock
-from tests.kafka.brokers import broker
 from tests.stack.pair import Pair
 from tests.telemetry.ledger import of_the_ledger
 from tests.upgrades.before import unpack
@@ -170,21 +170,17 @@ async def run(campaign: Campaign, home: Path) -> Result:
     began = time.monotonic()
     recorded = home / "history.jsonl.gz"
     clock = DatabaseClock(home / "clock") if campaign.clock else None
-    with (
-        clock.worn() if clock else contextlib.nullcontext(),
-        Stack(home) as stack,
-        Pair(stack, home / "second") as pair,
-        Collector() as collector,
-        recording(recorded, campaign.about()) as history,
-    ):
-        alone = stack.up(kafka=broker()[0] if campaign.kafka else None)
+    async with contextlib.AsyncExitStack() as around:
+        around.enter_context(clock.worn() if clock else contextlib.nullcontext())
+        stack = around.enter_context(Stack(home))
+        pair = around.enter_context(Pair(stack, home / "second"))
+        collector = around.enter_context(Collector())
+        history = around.enter_context(recording(recorded, campaign.about()))
+        way_to_kafka = await around.enter_async_context(linked_broker(stack)) if campaign.kafka else None
+        alone = stack.up()
         info = replace(alone, database_url=pair.url)
         direct = _settings(info.environment(), campaign.times)
-        database.migrate(direct)
-        await asyncio.to_thread(pair.follow)
-        if campaign.kafka:
-            kafka.create_topics(direct)
-        await schema.apply(direct, lambda _: True)
+        await _prepare(direct, pair, with_topics=campaign.kafka)
         async with (
             FaultProxy(info.spicedb_endpoint) as spicedb,
             FaultProxy(info.temporal_address) as temporal,
@@ -200,8 +196,12 @@ async def run(campaign: Campaign, home: Path) -> Result:
                 **(KAFKA if campaign.kafka else {}),
                 **campaign.environment,
             }
-            before = unpack(home / "before") if campaign.rolling else None
-            fleet = Fleet(environment, home / "workers.log", campaign.commands, before)
+            fleet = Fleet(
+                environment,
+                home / "workers.log",
+                campaign.commands,
+                unpack(home / "before") if campaign.rolling else None,
+            )
             nemesis = Nemesis(
                 random.Random(campaign.seed),
                 stack,
@@ -209,6 +209,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
                 fleet,
                 {"spicedb": spicedb, "temporal": temporal},
                 way,
+                way_to_kafka=way_to_kafka,
                 lease=direct.lease_seconds,
                 late_write=direct.late_write_seconds,
                 rounds=campaign.rounds,
@@ -264,6 +265,15 @@ async def run(campaign: Campaign, home: Path) -> Result:
             codes,
             recorded,
         )
+
+
+async def _prepare(settings: Settings, pair: Pair, *, with_topics: bool) -> None:
+    database.migrate(settings)
+    await asyncio.to_thread(pair.follow)
+    if with_topics:
+        # The way to the broker leads through this process.
+        await asyncio.to_thread(kafka.create_topics, settings)
+    await schema.apply(settings, lambda _: True)
 
 
 async def _miscounted(settings: Settings, collector: Collector, troubles: Counter[str]) -> list[str]:

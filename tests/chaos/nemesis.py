@@ -17,7 +17,7 @@ from outbox.stack import Stack
 from outbox.stack.stack import Name
 from outbox.stack.state import State
 from outbox.testing import FaultProxy, Late
-from outbox.testing.relay import Direction
+from outbox.testing.relay import Direction, Relay
 from tests.chaos.fleet import Fleet
 from tests.chaos.recorder import Recorder
 from tests.chaos.way import Way
@@ -47,7 +47,8 @@ class Nemesis:
         history: where it is written down.
         pair: Postgres, and the standby that can take over from it.
         way: of the fleet to Postgres.
-        kafka: settings of the broker that is in trouble too.
+        way_to_kafka: by which everybody reaches the broker that is in trouble too.
+        kafka: settings of that broker.
         rolling: some of the fleet are of the version before.
         clock: Postgres'; None: nobody sets it.
         only: the kinds that are made; None: all.
@@ -65,6 +66,7 @@ class Nemesis:
     late_write: float
     rounds: int
     history: Recorder
+    way_to_kafka: Relay | None = None
     kafka: Settings | None = None
     rolling: bool = False
     clock: DatabaseClock | None = None
@@ -95,7 +97,7 @@ class Nemesis:
             "one-way partition at Postgres": lambda: self._cut_off(self.way),
             "one-way partition at SpiceDB": lambda: self._cut_off(self.proxies["spicedb"]),
             "one-way partition at Temporal": lambda: self._cut_off(self.proxies["temporal"]),
-            **(self._broker_kinds() if self.kafka else {}),
+            **(self._broker_kinds(self.way_to_kafka) if self.way_to_kafka else {}),
             **self._kinds_on_the_way(),
         }
         if self.rolling:
@@ -104,13 +106,14 @@ class Nemesis:
             kinds["Postgres' clock set forward by an hour"] = self._set_the_clock
         return {name: kind for name, kind in kinds.items() if self.only is None or name in self.only}
 
-    def _broker_kinds(self) -> dict[str, Callable[[], Awaitable[None]]]:
+    def _broker_kinds(self, way: Relay) -> dict[str, Callable[[], Awaitable[None]]]:
         return {
             "Kafka restarted": lambda: self._restart("kafka", Stack.stop),
             "Kafka killed": lambda: self._restart("kafka", Stack.kill),
             "Kafka hangs": lambda: self._hang("kafka"),
             "Kafka loses all its data": self._lose_kafka,
             "Kafka delivers everything again, mixed up": self._deliver_again,
+            "one-way partition at Kafka": lambda: self._cut_off(way),
         }
 
     def _kinds_on_the_way(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -237,7 +240,7 @@ class Nemesis:
         self.clock.step(HOUR)
         await self._for_leases(0.3, 1)
 
-    async def _cut_off(self, server: FaultProxy | Way) -> None:
+    async def _cut_off(self, server: FaultProxy | Way | Relay) -> None:
         """Hold what is sent to a server, or what it sends; then let it arrive."""
         async with server.one_way(self.rng.choice(get_args(Direction))):
             await self._for_leases(0.3, 1.3)

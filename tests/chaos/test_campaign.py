@@ -23,6 +23,7 @@ QUICK = {
 
 OF_THE_WIRE = {
     "Kafka killed",
+    "one-way partition at Kafka",
     "Kafka hangs",
     "Kafka loses all its data",
     "Kafka delivers everything again, mixed up",

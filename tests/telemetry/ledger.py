@@ -14,9 +14,11 @@ _ENDED = """
 """
 # What a claim writes of a lease that has ended was settled by nobody.
 _EXPIRED = "action = 'retry' AND error_code = 'lease_expired'"
+# All of an update's run end at once, by one settlement.
 _SETTLED = f"""
     SELECT count(*), action FROM (
-        SELECT 'advance' AS action FROM outbox.events WHERE lease_number IS NOT NULL
+        SELECT 'advance' AS action FROM (
+            SELECT DISTINCT schedule_id, at FROM outbox.events WHERE lease_number IS NOT NULL) AS e
         UNION ALL SELECT action FROM outbox.attempts WHERE NOT ({_EXPIRED})) AS s GROUP BY 2
 """
 _LEASES = f"""

@@ -64,6 +64,8 @@ async def test_each_counter_of_a_worker_agrees_with_the_ledger(
     for name in ("plain", "refused", "slow", "parks"):
         await enqueue(name)
     await enqueue("plain", "delete")
+    for kind in ("create", "update", "update", "update"):
+        await enqueue("changed", kind)
     bench.effects.behaviour = scripted
     counts = Counts()
     async with bench.worker(observer=counts.observer) as worker:
@@ -77,7 +79,9 @@ async def test_each_counter_of_a_worker_agrees_with_the_ledger(
         ("create", "schedule.created", ""),
         ("create", "schedule.create_failed", "refused"),
         ("delete", "schedule.deleted", ""),
+        ("update", "schedule.updated", ""),
     }
+    assert found["outbox.intents.ended"]["update", "schedule.updated", ""] == 3
     errors = await query(
         "SELECT consumer, error_code, count(*) FROM outbox.attempts GROUP BY 1, 2"
         " UNION ALL SELECT 'temporal', 'refused', 1"
@@ -90,9 +94,10 @@ async def test_each_counter_of_a_worker_agrees_with_the_ledger(
     assert sum(found["outbox.effect.duration"].values()) == made
     assert found["outbox.settlements.dropped"] == {(): 0}
     assert found["outbox.intent.duration"] == {
-        ("create", "succeeded"): 2,
+        ("create", "succeeded"): 3,
         ("create", "failed"): 1,
         ("delete", "succeeded"): 1,
+        ("update", "succeeded"): 3,
     }
     assert found["outbox.revocation.duration"] == {(): 1}
 
