@@ -35,6 +35,8 @@ _REQUEST: Mapping[str, Any] = {"workflow_name": "Run", "task_queue": "agents"}
 _WORK_SECONDS = 240.0
 PATIENT: dict[str, Any] = {"step_timeout_seconds": 20.0, "lease_seconds": 20.0}
 """For steps that stand at a gate: they must not run out of time there, however slow the machine."""
+UNPOLLED: dict[str, Any] = PATIENT | {"poll_interval_seconds": 3600.0}
+"""For workers that have to be woken: what runs out of time would be tried again by the next poll alone."""
 
 
 class Pipeline:

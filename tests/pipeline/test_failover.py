@@ -20,7 +20,7 @@ from outbox.stack import Stack, postgres_versions
 from outbox.store import notifier
 from outbox.store.migrations import migrate
 from tests.docs.pages import Page
-from tests.pipeline.harness import Pipeline
+from tests.pipeline.harness import UNPOLLED, Pipeline
 from tests.pipeline.test_restart import goes_on
 from tests.stack.lazy import LazyStack
 from tests.stack.pair import Pair
@@ -71,7 +71,7 @@ async def test_a_wake_up_is_heard_from_the_server_that_took_over(
 ) -> None:
     """The demoted one lives on, and the connection to it with it."""
     monkeypatch.setattr(notifier, "_HEARTBEAT_SECONDS", 0.5)
-    async with pipeline.working(poll_interval_seconds=3600.0):
+    async with pipeline.working(**UNPOLLED):
         before = await pipeline.create("before")
         await pipeline.ledger.await_event(before.id, "created")
         await take_over(pair, "demoted")

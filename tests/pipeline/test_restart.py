@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 import outbox
 from outbox.stack import Stack
 from tests.chaos.producers import AWAY
-from tests.pipeline.harness import Pipeline
+from tests.pipeline.harness import UNPOLLED, Pipeline
 from tests.stack.containers import ContainerStack
 
 LANES = 12
@@ -32,7 +32,7 @@ async def test_under_load(pipeline: Pipeline, running_stack: Stack | ContainerSt
 async def test_a_wake_up_after_a_restart_is_heard(
     pipeline: Pipeline, running_stack: Stack | ContainerStack
 ) -> None:
-    async with pipeline.working(poll_interval_seconds=3600.0):
+    async with pipeline.working(**UNPOLLED):
         before = await pipeline.create("before")
         await pipeline.ledger.await_event(before.id, "created")
         await asyncio.to_thread(running_stack.stop, "postgres")
