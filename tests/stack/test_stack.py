@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -43,6 +44,16 @@ RELATIONSHIP = Relationship(
     relation="owner",
     subject=SubjectReference(object=ObjectReference(object_type="user", object_id="ann")),
 )
+DIE = """
+import os, signal, sys
+
+def die(event, arguments):
+    if event == sys.argv[2] and sys.argv[3] in str(arguments):
+        os.killpg(0, signal.SIGKILL)
+
+sys.addaudithook(die)
+"""
+"""All of a session die, where what Python audits is about to happen to a file."""
 UP = "import sys, pathlib; from outbox.stack import Stack; print(Stack(pathlib.Path(sys.argv[1])).up())"
 
 
@@ -256,20 +267,13 @@ def test_two_ups_at_once_and_two_stacks_side_by_side(stack: Stack, tmp_path: Pat
     assert processes_naming(home) == []
 
 
-def test_a_first_up_that_was_killed_while_initializing_is_recovered_from(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "before", ["subprocess.Popen", "os.rename"], ids=["while it is empty", "before it is given its name"]
+)
+def test_a_first_up_that_was_killed_while_initializing_is_recovered_from(tmp_path: Path, before: str) -> None:
     home = tmp_path / "home"
-    code = UP.replace("sys.argv[1])", "sys.argv[1]), progress=lambda *a: print(*a, flush=True)")
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as first:
-        assert first.stdout is not None
-        for line in first.stdout:
-            if line == "Postgres initializing\n":
-                # Until there is something half made; it is whole a second of work later.
-                while not (home / "postgres.new").exists():
-                    time.sleep(0.001)
-                os.killpg(first.pid, 9)
-                break
+    up = [sys.executable, "-c", f"{DIE}\n{UP}", str(home), before, "postgres.new"]
+    assert subprocess.run(up, start_new_session=True, check=False).returncode == -signal.SIGKILL
     assert (home / "postgres.new").exists()
     assert not (home / "postgres").exists()
     with Stack(home) as stack:
