@@ -128,9 +128,9 @@ def without_doubt(failure: Failure) -> Failure:
     return Transient(failure.code, failure.message) if isinstance(failure, Unknown) else failure
 
 
-def in_doubt(failure: Failure) -> Failure:
+def in_doubt(failure: Failure) -> Unknown:
     """Take a failed look at what a write has done as that write's: its effect may well stand."""
-    return failure if isinstance(failure, Misconfigured) else Unknown(failure.code, failure.message)
+    return Unknown(failure.code, failure.message)
 
 
 def undecided(failure: Failure) -> Failure:

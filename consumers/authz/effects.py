@@ -32,7 +32,7 @@ from consumers.authz.relationships import (
     stamp_of,
     stamped,
 )
-from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, undecided
+from consumers.calls import ACCOUNT_HEADER, Call, StoreFailure, cause_stands, in_doubt, undecided
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Creator, Dispatch, Ledger, Standing
 from outbox.flow.outcome import Conflict, Done, Outcome, Refused, Transient
@@ -176,7 +176,12 @@ class AuthzEffects:
 
     async def _explain(self, dispatch: Dispatch, call: Call) -> Outcome:
         """Tell why the registration's preconditions did not hold, and clear away what is ours."""
-        if (token := await self._registered(dispatch, call)) is not None:
+        try:
+            token = await self._registered(dispatch, call)
+        except StoreFailure as failure:
+            # A write that arrived twice meets itself: it may be what stands in its own way.
+            raise StoreFailure(in_doubt(failure.outcome)) from failure
+        if token is not None:
             return Done(token)
         holding = await self._read(dispatch.schedule_id, call)
         missing = registration(dispatch) - holding.tuples

@@ -17,7 +17,7 @@ from outbox.flow.table import STEPS, TERMINALS, Consumer, Effect, EventType, Liv
 _STRIKES = frozenset({ErrorCode.RACED, ErrorCode.UNEXPECTED})
 # Probed by one step at a time until it answers as it should; a store that asks for patience gets it, too. One
 # that lets a whole deadline pass in silence may hang: if others of its steps go through, they close it again.
-_DOWN = frozenset({ErrorCode.UNREACHABLE, ErrorCode.OVERLOADED, ErrorCode.TIMED_OUT})
+_DOWN = frozenset({ErrorCode.UNREACHABLE, ErrorCode.OVERLOADED, ErrorCode.TIMED_OUT, ErrorCode.MISCONFIGURED})
 # What a registration may not go on with for ever.
 _PATIENCE = frozenset({ErrorCode.RACED, ErrorCode.OVERLOADED})
 _NOTHING_LEARNT = Done()

@@ -61,6 +61,8 @@ from tests.model.world import (
     stamp,
 )
 
+NOT_TODAY = Refused(ErrorCode.REGISTRATION_REFUSED, "not today")
+
 
 class TestRegister:
     """CREATE_REQUESTED."""
@@ -137,12 +139,9 @@ class TestRegister:
         assert [(line["event"], line["log_level"]) for line in logs] == [("registration_skipped", "warning")]
         assert world.tuples == frozenset()
 
-    @pytest.mark.parametrize("failure", [BUSY, SILENT, WRONG])
-    @pytest.mark.parametrize("at", [0, 1])
-    def test_a_store_that_fails_is_told(self, failure: Failure, at: int) -> None:
-        world = World(held(ENDED), instead=fails(failure, at))
-        asks = at == 1 and failure is SILENT
-        assert self.run(world) == (NO_ANSWER if asks else failure)
+    @pytest.mark.parametrize(("at", "failure"), [(0, BUSY), (0, SILENT), (0, WRONG), (2, BUSY), (2, WRONG)])
+    def test_a_store_that_fails_is_told(self, at: int, failure: Failure) -> None:
+        assert self.run(World(held(ENDED), instead=fails(failure, at))) == failure
 
     def test_what_a_read_missed_must_be_missing_still(self) -> None:
         """It is behind: the registration is less incomplete than it says."""
@@ -161,11 +160,16 @@ class TestRegister:
             assert (outcome.code, outcome.retry_after) == (ErrorCode.RACED, None)
             assert world.tuples == owner(BOB)
 
-    def test_that_nobody_may_look_refuses_nothing(self) -> None:
+    @pytest.mark.parametrize("failure", [BUSY, SILENT, WRONG, NOT_TODAY])
+    def test_a_look_that_fails_leaves_the_registration_in_doubt(self, failure: Failure) -> None:
         """A write that arrived twice took effect, and then met itself."""
-        world = World(held(), instead=fails(Refused(ErrorCode.REGISTRATION_REFUSED, "not today"), 1))
-        assert self.run(world) == Transient(ErrorCode.REGISTRATION_REFUSED, "not today")
+        world = World(held(), instead=fails(failure, 1))
+        assert self.run(world) == Unknown(failure.code, failure.message)
         assert self.run(world) == Done("token")
+
+    def test_that_nobody_may_read_refuses_nothing(self) -> None:
+        world = World(held(ENDED), instead=fails(NOT_TODAY, 2))
+        assert self.run(world) == Transient(NOT_TODAY.code, NOT_TODAY.message)
 
 
 @pytest.mark.parametrize(("account", "header"), [("acme", {"x-account-id": "acme"}), (None, {})])
@@ -464,7 +468,7 @@ class TestCreate:
     def test_a_store_that_fails_is_told(self, failure: Failure, means: Failure) -> None:
         assert self.run(World(instead=fails(failure))) == means
 
-    @pytest.mark.parametrize("failure", [BUSY, SILENT, Refused(ErrorCode.REFUSED, "no")])
+    @pytest.mark.parametrize("failure", [BUSY, SILENT, WRONG, Refused(ErrorCode.REFUSED, "no")])
     @pytest.mark.parametrize("unknown", [False, True])
     def test_a_look_that_fails_leaves_the_create_in_doubt(self, failure: Failure, *, unknown: bool) -> None:
         world = World(schedule=None if unknown else Schedule(str(OURS)), instead=fails(failure, 1))

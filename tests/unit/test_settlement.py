@@ -504,8 +504,9 @@ class TestPatience:
 
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_what_opens_a_breaker(code: ErrorCode) -> None:
-    """A store that is away, silent or busy; of one that answered, that is told, of others nothing."""
-    down = code in {ErrorCode.UNREACHABLE, ErrorCode.OVERLOADED, ErrorCode.TIMED_OUT}
+    """A store that is away, silent, busy or unusable; of one that answered, this is told."""
+    away = {ErrorCode.UNREACHABLE, ErrorCode.OVERLOADED, ErrorCode.TIMED_OUT}
+    down = code in away | {ErrorCode.MISCONFIGURED}
     answered = StoreHealth.UP if code is ErrorCode.RACED else None
     assert settle(dispatch(), Transient(code, "x")).store is (StoreHealth.DOWN if down else answered)
 
