@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from outbox.errors import ErrorCode
-from outbox.flow.dispatch import Cause, Creator, Dispatch
+from outbox.flow.dispatch import Cause, Creator, Dispatch, Standing
 from outbox.flow.table import STEPS, Consumer, Effect, EventType, Kind
 from tests.simulation.loop import SimulatedLoop
 
@@ -89,3 +89,7 @@ def test_what_remains_runs_out_at_the_deadline() -> None:
 
     with asyncio.Runner(loop_factory=lambda: SimulatedLoop(1)) as runner:
         assert runner.run(left()) == [12.5, -7.5]
+
+
+def test_what_a_stamp_is_is_named_as_the_ledgers_function_answers() -> None:
+    assert list(Standing) == ["ended", "live", "foreign"]
