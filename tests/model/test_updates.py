@@ -148,7 +148,7 @@ class TestApply(Base):
     def test_a_store_that_fails_is_told_and_a_look_that_does_leaves_doubt(self, failure: Failure) -> None:
         for at in (0, 1):
             assert self.run(World(schedule=STANDS, instead=fails(failure, at))) == failure
-        doubt = failure if failure is WRONG else Unknown(failure.code, failure.message)
+        doubt = Unknown(failure.code, failure.message)
         assert self.run(World(schedule=STANDS, instead=fails(failure, 2))) == doubt
 
 
