@@ -61,6 +61,13 @@ class TestMetadata:
             "traceparent": PARENT
         }
 
+    def test_outside_a_dispatch_there_is_none_until_it_is_added(self) -> None:
+        async def call() -> Call:
+            return Call.within(7.0)
+
+        assert simulated(call) == Call(7.0, {})
+        assert simulated(call).with_header("a", "1") == Call(7.0, {"a": "1"})
+
     def test_a_header_is_added_to_the_others(self) -> None:
         assert Call(5.0, {"a": "1"}).with_header("b", "2") == Call(5.0, {"a": "1", "b": "2"})
 
@@ -69,9 +76,10 @@ class TestDeadline:
     def test_a_call_may_take_what_is_left(self) -> None:
         async def budgets() -> list[float]:
             await asyncio.sleep(3)
-            return [Call(5.0).budget("temporal"), Call.within(7.0).budget("temporal")]
+            calls = Call(5.0), Call(3.25), Call.within(7.0)
+            return [call.budget("temporal") for call in calls]
 
-        assert simulated(budgets) == [2.0, 7.0]
+        assert simulated(budgets) == [2.0, 0.25, 7.0], "however little that is"
 
     @pytest.mark.parametrize("deadline", [0.0, -1.0])
     def test_none_is_sent_at_the_deadline_or_later(self, deadline: float) -> None:

@@ -171,8 +171,15 @@ class TestLook(Base):
         nothing = Refused(ErrorCode.REFUSED, "nothing of ours was found in the store")
         assert self.run(World(schedule=schedule), cause=None) == nothing
 
-    def test_discarded_what_was_before_is_brought_back(self) -> None:
-        world = World(schedule=Schedule(str(LIVE), str(OURS), (1, 2)))
+    def test_of_a_later_one_nothing_says_that_it_was_written_as_the_run_is_now(self) -> None:
+        landed = Schedule(str(LIVE), str(NEXT), (1, 2))
+        world = World(schedule=landed)
+        assert self.run(world) == Refused(CAUSE.code, CAUSE.message)
+        assert (world.schedule, world.calls) == (landed, [Describe()])
+
+    @pytest.mark.parametrize("landed", [OURS, NEXT])
+    def test_discarded_what_was_before_is_brought_back(self, landed: UUID) -> None:
+        world = World(schedule=Schedule(str(LIVE), str(landed), (1, 2)))
         request = {"bad": False, "definition": (1,)}
         assert self.run(world, cause=DISCARDED, request=request) == Refused(ErrorCode.DISCARDED, "not wanted")
         assert world.schedule == Schedule(str(LIVE), str(BEFORE), (1,), token=2)

@@ -1,6 +1,7 @@
 """The worker's loop and its settler, in simulated time: what they take, how steps come out, how they end."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import structlog
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from structlog.testing import capture_logs
 
@@ -151,6 +153,19 @@ class Watching:
         self.told.append(("settled", len(batch), len(settled.matched), seconds))
 
 
+class Broken(Watching):
+    """Has a defect, which shows when it is told how an attempt at one of the steps came out."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at = UUID(int=at)
+
+    def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
+        super().attempted(dispatch, outcome, seconds)
+        if dispatch.intent_id == self._at:
+            raise LookupError("a defect")
+
+
 def worker(
     postgres: Postgres,
     effects: Effects,
@@ -276,6 +291,30 @@ class TestHowAStepComesOut:
     def test_what_is_logged_meanwhile_belongs_to_it(self) -> None:
         assert self.run(CREATE, Done())[1].logged == [CREATE]
 
+    @pytest.mark.parametrize(
+        ("level", "told"),
+        [
+            (logging.DEBUG, ["step.done", "step.failed"]),
+            (logging.INFO, ["step.failed"]),
+            (logging.WARNING, []),
+        ],
+    )
+    def test_the_log_has_what_its_level_asks_for(self, level: int, told: list[str]) -> None:
+        def comes_out(one: Dispatch) -> Outcome:
+            return Done() if one.intent_id.int == 1 else Transient(ErrorCode.OVERLOADED, "busy")
+
+        async def going() -> list[str]:
+            with capture_logs() as logs:
+                await worker(Postgres(steps(2)), Effects(comes_out)).run()
+            return sorted(line["event"] for line in logs)
+
+        before = structlog.get_config()["wrapper_class"]
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+        try:
+            assert simulated(going) == told
+        finally:
+            structlog.configure(wrapper_class=before)
+
 
 def test_a_step_passes_the_failpoints_in_their_order() -> None:
     passed: list[tuple[str, int]] = []
@@ -315,10 +354,16 @@ class TestWhatItTakes:
         assert [at for at, _ in postgres.asked][:3] == [0.0, 5.0, 10.0]
         assert len(postgres.settled) == 1
 
-    def test_where_postgres_is_away_it_asks_again_after_a_second(self) -> None:
+    def test_where_postgres_is_away_it_says_so_and_asks_again_after_a_second(self) -> None:
         postgres = Postgres(refuses(AwayError("gone")), steps(1))
         postgres.left = [True]
-        simulated(worker(postgres, Effects(), poll_seconds=600.0).run)
+
+        async def going() -> list[Any]:
+            with capture_logs() as logs:
+                await worker(postgres, Effects(), poll_seconds=600.0).run()
+            return [(line["event"], line["reason"]) for line in logs if line["log_level"] == "warning"]
+
+        assert simulated(going) == [("take.postponed", "gone")]
         assert [at for at, _ in postgres.asked][:2] == [0.0, 1.0], "however rarely it polls"
         assert len(postgres.settled) == 1
 
@@ -401,18 +446,33 @@ class TestWhatItTakes:
             ((Consumer.AUTHZ, Consumer.TEMPORAL), False, False),
             (tuple(Consumer), False, False),
             ((Consumer.AUTHZ,), False, True),
+            ((Consumer.TEMPORAL,), False, True),
             (tuple(Consumer), True, True),
         ],
     )
     def test_who_else_applies_what_follows_is_woken(
         self, serves: Sequence[Consumer], *, relayed: bool, wakes: bool
     ) -> None:
-        postgres = Postgres([CREATE])
+        event = EventType.CREATE_REQUESTED if Consumer.AUTHZ in serves else EventType.REGISTERED
+        postgres = Postgres([replace(CREATE, event_type=event)])
         simulated(worker(postgres, Effects(), serves=serves, relayed=relayed).run)
         assert postgres.wakes == {wakes}
 
 
 class TestHowItEnds:
+    def stopped(self, one: Worker, *, at: float) -> float:
+        """Tell it to stop at a time; tell when it had ended."""
+
+        async def going() -> float:
+            working = asyncio.create_task(one.run())
+            await asyncio.sleep(at)
+            one.stop()
+            await working
+            return clock.monotonic()
+
+        ended: float = simulated(going)
+        return ended
+
     def test_told_to_stop_it_lets_steps_finish_and_takes_no_more(self) -> None:
         postgres = Postgres([CREATE], steps(1))
         one = worker(postgres, Effects(after(8, Done())), until_idle=False)
@@ -448,6 +508,72 @@ class TestHowItEnds:
         assert simulated(going) == 3.0
         assert effects.applied == [CREATE, second]
         assert [at for at, _ in postgres.settled] == [3.0, 3.0]
+
+    def test_a_settle_under_way_that_hands_nothing_over_ends_it(self) -> None:
+        postgres = Postgres([CREATE])
+        postgres.before = [lambda: asyncio.sleep(3)]
+        assert self.stopped(worker(postgres, Effects(), until_idle=False), at=1) == 3.0
+        assert [at for at, _ in postgres.settled] == [3.0]
+
+    def test_each_step_gets_all_of_the_time_however_the_others_end(self) -> None:
+        def takes(one: Dispatch) -> Any:
+            return after({1: 10.5, 2: 10.75}[one.intent_id.int], Done())(one)
+
+        postgres = Postgres(steps(2))
+        assert self.stopped(worker(postgres, Effects(takes), until_idle=False), at=1) == 10.75
+        assert postgres.outcomes() == [(Action.ADVANCE, None, None)] * 2
+
+    def test_a_step_that_dies_by_a_defect_is_not_waited_for(self) -> None:
+        one = worker(Postgres([CREATE]), Effects(after(3, Done())), observer=Broken(1), until_idle=False)
+        ended: list[float] = []
+
+        async def going() -> None:
+            try:
+                await one.run()
+            finally:
+                ended.append(clock.monotonic())
+
+        with pytest.raises(LookupError, match="a defect"):
+            simulated(going)
+        assert ended == [3.0]
+
+    def test_a_defect_in_a_step_that_is_cut_off_costs_no_other_its_outcome(self) -> None:
+        postgres = Postgres(steps(2))
+        postgres.before = [lambda: asyncio.sleep(60)]
+        one = worker(postgres, Effects(after(60, Done())), observer=Broken(2), until_idle=False)
+        with pytest.raises(LookupError, match="a defect"):
+            self.stopped(one, at=1)
+        assert [(one.intent_id.int, one.error_code) for _, one in postgres.settled] == [
+            (1, ErrorCode.RELEASED)
+        ]
+
+    def test_a_defect_once_a_step_is_settled_ends_it_though_nothing_is_left(self) -> None:
+        class Slow(Postgres):
+            async def claim(self, limits: Mapping[Consumer, int]) -> list[Dispatch]:
+                await asyncio.sleep(1)
+                return await super().claim(limits)
+
+        # It can be settled, and not told: what it says is no code.
+        odd = Transient("odd", "busy")  # type: ignore[arg-type]
+        postgres = Slow([CREATE])
+        # Settled while the next claim is under way, which brings nothing more.
+        one = worker(postgres, Effects(after(0.5, odd)), poll_seconds=0.25)
+        with pytest.raises(AttributeError):
+            simulated(one.run)
+        assert [at for at, _ in postgres.settled] == [1.5]
+
+    def test_a_settle_that_is_cut_off_is_over_before_it_is_written_again(self) -> None:
+        async def hangs() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                # The rollback.
+                await asyncio.sleep(2)
+
+        postgres = Postgres([CREATE])
+        postgres.before = [hangs]
+        assert self.stopped(worker(postgres, Effects(), until_idle=False), at=1) == 13.0
+        assert [at for at, _ in postgres.settled] == [13.0]
 
     def test_a_step_that_takes_too_long_is_released(self) -> None:
         postgres = Postgres([CREATE])
@@ -499,17 +625,23 @@ class TestHowItEnds:
         assert simulated(going) == 11.0
         assert postgres.settled == []
 
-    def test_a_defect_in_handling_a_step_ends_it_with_the_others_settled(self) -> None:
-        class Broken(Watching):
-            def attempted(self, dispatch: Dispatch, outcome: Outcome, seconds: float) -> None:
-                super().attempted(dispatch, outcome, seconds)
-                if dispatch.intent_id == UUID(int=2):
-                    raise LookupError("a defect")
-
+    def test_a_defect_in_handling_a_step_is_told_and_ends_it_with_the_others_settled(self) -> None:
         postgres = Postgres(steps(3))
+        told: list[Any] = []
+
+        async def going() -> None:
+            with capture_logs() as logs:
+                try:
+                    await worker(postgres, Effects(), observer=Broken(2), until_idle=False).run()
+                finally:
+                    told.extend(
+                        (line["event"], line["task"]) for line in logs if line["log_level"] == "error"
+                    )
+
         with pytest.raises(LookupError, match="a defect"):
-            simulated(worker(postgres, Effects(), observer=Broken(), until_idle=False).run)
+            simulated(going)
         assert {one.intent_id.int for _, one in postgres.settled} == {1, 3}
+        assert told == [("step.died", f"outbox-{UUID(int=2)}")]
 
     def test_where_its_loop_dies_the_steps_under_way_are_settled_and_none_follows(self) -> None:
         postgres = Postgres([CREATE], refuses(DeniedError("no")))
@@ -524,6 +656,29 @@ class TestHowItEnds:
         postgres.before = [refuses(DeniedError("no"))]
         with pytest.raises(ProgrammingError):
             simulated(worker(postgres, Effects(), until_idle=False).run)
+
+
+def test_its_pulse_beats_each_time_it_comes_round_and_not_while_it_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [10.0]
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ages: list[dict[str, float]] = []
+
+    def look() -> list[Dispatch]:
+        now[0] += 5
+        ages.append({name: one_pulse.age() for name, one_pulse in one.pulses.items()})
+        return []
+
+    postgres = Postgres(look, look)
+    postgres.left = [True]
+    one = worker(postgres, Effects())
+    now[0] += 100
+    look()
+    simulated(one.run)
+    look()
+    assert [age["loop"] for age in ages] == [105.0, 5.0, 5.0, 10.0]
+    assert {age["settler"] for age in ages} == {0.0}, "it rests"
 
 
 def test_its_options_are_by_default_what_the_settings_are() -> None:
