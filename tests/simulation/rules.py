@@ -11,7 +11,7 @@ from temporalio.api.schedule.v1 import Schedule
 from temporalio.converter import DataConverter
 
 from consumers.authz.client import Tuple
-from consumers.authz.names import ENDED, INTENT, OWNER, REGISTERED_BY, SCHEDULE
+from consumers.authz.names import ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE
 from consumers.temporal.definition import schedule_of
 from consumers.temporal.request import revision_in, stamp_in
 from outbox.errors import ErrorCode
@@ -118,10 +118,25 @@ def _taken_away(world: World, name: str, gone: set[Tuple]) -> None:
     for stamp in sorted(one.subject_id for one in gone if one.relation == REGISTERED_BY):
         if standing and _stamp(standing) == stamp and not (world.beyond_bound or world.tampered):
             world.violate(f"{name}: {stamp} was deregistered while its schedule stands")
+        if _was_given_up(world, name, stamp, gone):
+            world.violate(f"{name}: {stamp} was given up though its registration stood")
         if Tuple(INTENT, stamp, ENDED, INTENT, stamp) not in world.spicedb.tuples:
             head = _head(world, name)
             if head is None or str(head.intent_id) != stamp:
                 world.violate(f"{name}: {stamp} was deregistered without being marked as ended")
+
+
+def _was_given_up(world: World, name: str, stamp: str, gone: set[Tuple]) -> bool:
+    """Whether a store's refusal ended a create whose registration stood: a look would have found it."""
+    head = _head(world, name)
+    if world.beyond_bound or world.tampered or head is None or str(head.intent_id) != stamp:
+        return False
+    registered = any(
+        event.intent_id == head.intent_id and event.type is EventType.REGISTERED
+        for event in world.postgres.events
+    )
+    is_refused = head.event_type is EventType.COMPENSATION_REQUESTED and head.cause_code != "discarded"
+    return is_refused and not registered and {OWNER, PARENT_AGENT} <= {one.relation for one in gone}
 
 
 def _was_reclaimed(world: World, ground: Ground) -> bool:

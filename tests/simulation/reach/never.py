@@ -74,10 +74,7 @@ _WRITES_ONLY = {
     step_of(one, look=False) for one in (E.REGISTERED, E.REGISTRATION_SKIPPED, E.COMPENSATION_REQUESTED)
 }
 # Nobody looks at what these have written.
-_UNSEEN = {
-    step_of(one, look=False)
-    for one in (E.CREATE_REQUESTED, E.COMPENSATION_REQUESTED, E.DELETE_REQUESTED, E.UNSCHEDULED)
-}
+_UNSEEN = {step_of(one, look=False) for one in (E.COMPENSATION_REQUESTED, E.DELETE_REQUESTED, E.UNSCHEDULED)}
 # These look who holds the name, and that nobody may look refuses nothing.
 _LOOKS = {step_of(one, look=False) for one in (E.CREATE_REQUESTED, E.UNSCHEDULED)}
 _READS_ONLY = {
@@ -128,8 +125,12 @@ _ATTEMPTS = (
         lambda one: one.happened in _FAILS and one.came in _GOOD,
     ),
     _attempt(
-        "a call that is denied means misconfigured, whatever it was for",
-        lambda one: one.happened is Happened.DENIED and one.came is not Came.MISCONFIGURED,
+        "a call that is denied means misconfigured; a look at what was written leaves that open",
+        lambda one: (
+            one.happened is Happened.DENIED
+            and one.came is not Came.MISCONFIGURED
+            and (one.step in _UNSEEN or one.came is not Came.UNKNOWN)
+        ),
     ),
     _attempt(
         "only a call that is denied means misconfigured",
