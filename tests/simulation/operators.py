@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from uuid import UUID
 
-from outbox.flow.table import Consumer, Status
+from outbox.flow.table import Consumer, Kind, Status
 from tests.simulation.swarm import Feature
 from tests.simulation.world import BUSY_SECONDS, World, brief
 
@@ -35,7 +35,10 @@ async def take_over(world: World) -> None:
 def attend(world: World) -> None:
     """Deal with one intent that is parked, so that the rest of its lane goes on."""
     if parked := _those(world, Status.PARKED):
-        (_discard if world.dice.random() < 0.3 else _replay)(world, world.dice.choice(parked))
+        gives_up, intent = world.dice.random() < 0.3, world.dice.choice(parked)
+        # What others have undone is mended by repairs alone: whoever gives one up leaves it undone.
+        mends = world.tampered and world.postgres.intents[intent].kind is Kind.REPAIR
+        (_discard if gives_up and not mends else _replay)(world, intent)
 
 
 def _those(world: World, *wanted: Status) -> list[UUID]:
