@@ -75,23 +75,28 @@ class Updates:
         return replace(written, definition=learnt) if isinstance(written, Done) else written
 
     async def look(self, dispatch: Dispatch, call: Call) -> Outcome:
-        """Read whether the run stands. Where an operator discards it, what was before it is brought back."""
+        """Read whether the first of the run stands by itself, and nobody discards it: it is done then.
+
+        Anything else of the run that stands is taken back: it is tried anew, each intent in its turn. What the
+        first asked for would stay otherwise, told by the revision of another, though it may fail.
+        """
         try:
             present = await self._client.read(dispatch.schedule_id, call)
         except StoreFailure as failure:
             return undecided(failure.outcome)
         landed = _landed(dispatch, present)
-        if landed is None or present is None or not (landed == dispatch.run[0] or dispatch.is_discarded):
+        if landed is None or present is None:
             return cause_stands(dispatch, ErrorCode.REFUSED)
-        if not (dispatch.is_discarded and _is_known(dispatch)):
-            return Done(through=landed)
+        first = dispatch.run[0]
+        if (landed == first and not dispatch.is_discarded) or not _is_known(dispatch):
+            return Done(through=first)
         try:
             undone = await self._write(
                 dispatch, present, call, revision=dispatch.revision, changes=dispatch.changes
             )
         except StoreFailure as failure:
             return failure.outcome if isinstance(failure.outcome, Unknown) else undecided(failure.outcome)
-        return cause_stands(dispatch, ErrorCode.DISCARDED) if isinstance(undone, Done) else undone
+        return cause_stands(dispatch, ErrorCode.REFUSED) if isinstance(undone, Done) else undone
 
     async def restore(self, dispatch: Dispatch, call: Call) -> Outcome:
         """Write what the ledger says over what is there, whatever wrote that.

@@ -49,7 +49,7 @@ class Dispatch:
         generation: completes the Temporal request id; a repair takes one of its own.
         request: the intent's request as it was enqueued (JSON object). Of a repair, the definition of what is
             live or, where nothing is, the lane's last request. Of an update, the whole definition that is to
-            stand: what is live, changed by what the run asks for; of one that is discarded, what is live.
+            stand: what is live, changed by what the run asks for; of a look at one, what is live.
         run: of an update, the intents that it stands for, in the order of the lane: its own, and those right
             behind it that nobody has begun. The last one is the revision that the store will tell.
         changes: of an update, the fields that the run names.
@@ -158,6 +158,7 @@ class Effects(Protocol):
     async def look(self, dispatch: Dispatch) -> Outcome:
         """Read whether the step's effect stands: ``Done``, or ``Refused`` with the dispatch's cause.
 
-        Called once no earlier attempt can land any more; changes nothing.
+        Called once no earlier attempt can land any more. It changes nothing, save that it may take back what
+        is to be tried anew, or is discarded.
         """
         ...

@@ -15,11 +15,11 @@ from tests.cli.conftest import Cli
 
 def test_migrate_says_what_it_did(cli: Cli, empty_database: str) -> None:
     first = cli("migrate", OUTBOX_DATABASE_URL=empty_database)
-    assert (first.code, first.out) == (0, "migrated from nothing to 0003\n")
-    assert cli("migrate", OUTBOX_DATABASE_URL=empty_database).out == "already at revision 0003\n"
+    assert (first.code, first.out) == (0, "migrated from nothing to 0004\n")
+    assert cli("migrate", OUTBOX_DATABASE_URL=empty_database).out == "already at revision 0004\n"
     assert cli("migrate", "--json", OUTBOX_DATABASE_URL=empty_database).json == {
-        "before": "0003",
-        "after": "0003",
+        "before": "0004",
+        "after": "0004",
         "topics": [],
     }
 
@@ -34,7 +34,7 @@ def test_the_grants_that_are_printed_run(cli: Cli, database: str) -> None:
 
 def test_migrate_gives_each_role_what_it_needs_if_asked(cli: Cli, empty_database: str) -> None:
     granted = cli("migrate", "--grant", OUTBOX_DATABASE_URL=empty_database)
-    assert (granted.code, granted.out) == (0, "migrated from nothing to 0003\neach role has what it needs\n")
+    assert (granted.code, granted.out) == (0, "migrated from nothing to 0004\neach role has what it needs\n")
     with psycopg.connect(empty_database) as connection:
         connection.execute("SET ROLE outbox_worker")
         connection.execute("SELECT outbox.pending(false)")

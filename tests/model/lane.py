@@ -123,9 +123,8 @@ def dispatch(lane: Lane, entries: tuple[Entry, ...]) -> Dispatch:
     )
     kind = Kind.REPAIR if repairs else entry.kind
     updates = kind is Kind.UPDATE
-    made_of = lane.definition if repairs else (*lane.definition, head.number) if updates else (head.number,)
-    if updates and head.looking and head.cause and head.cause.code is ErrorCode.DISCARDED:
-        made_of = lane.definition
+    as_is = repairs or (updates and head.looking)
+    made_of = lane.definition if as_is else (*lane.definition, head.number) if updates else (head.number,)
     changed = None if lane.revision is None else intent_id(lane.revision)
     return Dispatch(
         intent_id=intent_id(head.number),

@@ -171,25 +171,20 @@ class TestLook(Base):
         nothing = Refused(ErrorCode.REFUSED, "nothing of ours was found in the store")
         assert self.run(World(schedule=schedule), cause=None) == nothing
 
-    def test_of_a_later_one_nothing_says_that_it_was_written_as_the_run_is_now(self) -> None:
-        landed = Schedule(str(LIVE), str(NEXT), (1, 2))
-        world = World(schedule=landed)
-        assert self.run(world) == Refused(CAUSE.code, CAUSE.message)
-        assert (world.schedule, world.calls) == (landed, [Describe()])
-
-    @pytest.mark.parametrize("landed", [OURS, NEXT])
-    def test_discarded_what_was_before_is_brought_back(self, landed: UUID) -> None:
+    @pytest.mark.parametrize(("landed", "cause"), [(NEXT, CAUSE), (OURS, DISCARDED), (NEXT, DISCARDED)])
+    def test_what_is_tried_anew_or_discarded_is_taken_back(self, landed: UUID, cause: Cause) -> None:
         world = World(schedule=Schedule(str(LIVE), str(landed), (1, 2)))
         request = {"bad": False, "definition": (1,)}
-        assert self.run(world, cause=DISCARDED, request=request) == Refused(ErrorCode.DISCARDED, "not wanted")
+        assert self.run(world, cause=cause, request=request) == Refused(cause.code, cause.message)
         assert world.schedule == Schedule(str(LIVE), str(BEFORE), (1,), token=2)
         assert self.changes == [frozenset({"definition"})]
 
-    def test_discarded_what_nobody_knows_stays_as_it_is(self) -> None:
-        landed = Schedule(None, str(OURS))
-        world = World(schedule=landed)
-        assert self.run(world, cause=DISCARDED, live_adopted=True) == Done(through=OURS)
-        assert world.schedule == landed
+    @pytest.mark.parametrize(("landed", "cause"), [(NEXT, CAUSE), (OURS, DISCARDED), (NEXT, DISCARDED)])
+    def test_before_what_nobody_knows_the_first_has_been_written(self, landed: UUID, cause: Cause) -> None:
+        schedule = Schedule(None, str(landed))
+        world = World(schedule=schedule)
+        assert self.run(world, cause=cause, live_adopted=True) == Done(through=OURS)
+        assert world.schedule == schedule
 
     def test_one_that_fails_is_taken_again(self) -> None:
         for failure in (SILENT, Refused(ErrorCode.REFUSED, "no")):

@@ -150,8 +150,8 @@ async def test_wake_ups_come_past_the_pooler(database: str, pooler: str, query: 
 async def test_migrations_go_through(empty_database: str, pooler: str) -> None:
     name = parameters(empty_database)["dbname"]
     through = pooler.rpartition("/")[0] + f"/{name}"
-    assert migrate(through, max_request_bytes=10_000) == (None, "0003")
-    assert migrate(through, max_request_bytes=10_000, revision="base") == ("0003", None)
+    assert migrate(through, max_request_bytes=10_000) == (None, "0004")
+    assert migrate(through, max_request_bytes=10_000, revision="base") == ("0004", None)
 
 
 # Producers.

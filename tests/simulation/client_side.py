@@ -72,6 +72,10 @@ class Watcher(Protocol):
         """These were leased to the worker."""
         ...
 
+    def settles(self, batch: Sequence[Settlement]) -> None:
+        """The worker's settlements have arrived, and are about to take effect, as far as they match."""
+        ...
+
     def settled(self, matched: AbstractSet[tuple[UUID, int]]) -> None:
         """These settlements of the worker, by intent and lease number, matched."""
         ...
@@ -106,6 +110,7 @@ class SimulatedStore:
         deadline = clock.monotonic() + self._timing.step_timeout
 
         def act() -> Settled:
+            self._watcher.settles(batch)
             settled = self._postgres.settle(batch, room, deadline)
             self._watcher.settled(settled.matched)
             self._watcher.claimed(settled.handed)

@@ -16,6 +16,7 @@ from consumers.temporal.definition import schedule_of
 from consumers.temporal.request import revision_in, stamp_in
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
+from outbox.flow.settlement import Redefinition, Settlement
 from outbox.flow.table import TERMINALS, Consumer, EventType, Kind, Status
 from outbox.verify.checker import check
 from outbox.verify.records import Event, Intent, Ledger, Pending, Scheduled, Stores
@@ -36,6 +37,7 @@ _DECISIONS = {
 
 
 _EVER = float("inf")
+_NOTHING = Redefinition()
 
 
 def watch(world: World) -> None:
@@ -66,6 +68,23 @@ class LeaseRules:
                 self._world.violate(f"{one.intent_id} was leased as number {one.lease_number} again")
             self._world.leases[one.intent_id] = one.lease_number
             self._world.taken[self._worker, one.intent_id] = one.lease_number, one.deadline
+
+    def settles(self, batch: Sequence[Settlement]) -> None:
+        """A look at a run of updates that does not end it as done leaves nothing of it in Temporal."""
+        for one in batch:
+            row = self._world.postgres.queue.get(one.intent_id)
+            if row is None or not row.looking or row.lease_number != one.lease_number:
+                continue
+            is_taken_back = one.next_event is EventType.UPDATE_FAILED or (one.redefines or _NOTHING).split
+            standing = self._world.temporal.schedules.get(row.schedule_id)
+            if not is_taken_back or standing is None or self._world.beyond_bound:
+                continue
+            told = revision_in(standing.schedule)
+            if told in {str(update.id) for update in self._world.postgres.run_of(row)}:
+                self._world.violate(f"{row.schedule_id}: a look let {told} stand, which is tried anew")
+            if not self._world.tampered:
+                self._world.keep_log()
+                _judge_definition(self._world, row.schedule_id)
 
     def settled(self, matched: AbstractSet[tuple[UUID, int]]) -> None:
         """What matches is the latest lease, and this worker's."""

@@ -63,15 +63,15 @@ def test_up_down_and_up_beside_an_applications_own_alembic(empty_database: str, 
             (command.upgrade if action == "head" else command.downgrade)(config, action)
 
     application("head")
-    assert up(empty_database) == (None, "0003")
-    assert up(empty_database) == ("0003", "0003")
+    assert up(empty_database) == (None, "0004")
+    assert up(empty_database) == ("0004", "0004")
     first = names(empty_database)
-    assert migrations.migrate(empty_database, max_request_bytes=1, revision="base") == ("0003", None)
+    assert migrations.migrate(empty_database, max_request_bytes=1, revision="base") == ("0004", None)
     assert names(empty_database) == {"alembic_version", "alembic_version_pkc"}
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT version_num FROM public.alembic_version")) == "app1"
         assert connection.scalar(text("SELECT count(*) FROM orders")) == 1
-    assert up(empty_database) == (None, "0003")
+    assert up(empty_database) == (None, "0004")
     assert names(empty_database) == first
     application("base")
     assert names(empty_database) == first
@@ -85,7 +85,7 @@ def test_two_hosts_may_migrate_at_once(empty_database: str) -> None:
         host.start()
     for host in hosts:
         host.join()
-    assert sorted(results, key=str) == [("0003", "0003")] * 3 + [(None, "0003")]
+    assert sorted(results, key=str) == [("0004", "0004")] * 3 + [(None, "0004")]
 
 
 def test_the_limit_of_a_request_follows_the_setting(empty_database: str) -> None:
@@ -142,4 +142,4 @@ def test_the_scripts_are_in_the_wheel_and_run_from_there(empty_database: str, tm
         capture_output=True,
         text=True,
     )
-    assert run.stdout.strip() == "(None, '0003')", run.stderr
+    assert run.stdout.strip() == "(None, '0004')", run.stderr

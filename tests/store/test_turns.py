@@ -58,7 +58,7 @@ async def test_who_may_only_connect_holds_up_neither_claims_nor_settles_nor_wait
 
 def test_who_may_only_connect_holds_up_no_migration(stranger: psycopg.Connection, database: str) -> None:
     stranger.execute(EVERY_ADVISORY_LOCK.encode())
-    assert migrations.migrate(database, max_request_bytes=1000) == ("0003", "0003")
+    assert migrations.migrate(database, max_request_bytes=1000) == ("0004", "0004")
 
 
 @pytest.mark.parametrize("role", [None, *ROLES])

@@ -40,7 +40,7 @@ def columns(url: str) -> set[tuple[str, ...]]:
         return set(connection.execute(statement).fetchall())
 
 
-@pytest.mark.parametrize(("before", "after"), [("0001", "0002"), ("0002", "0003")])
+@pytest.mark.parametrize(("before", "after"), [("0001", "0002"), ("0002", "0003"), ("0003", "0004")])
 def test_up_and_down_again_leaves_all_as_it_was(empty_database: str, before: str, after: str) -> None:
     to(empty_database, before)
     was = functions(empty_database), columns(empty_database)

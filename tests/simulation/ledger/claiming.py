@@ -163,10 +163,10 @@ class Claiming(Tables):
         )
 
     def _request_of(self, row: Row, entry: Intent, updates: list[Intent]) -> Mapping[str, Any]:
-        """What is to stand: of an update the definition by then, of a repair the one that stands."""
+        """What is to stand: of an update the definition by then; of a look at it, and of a repair, the one that stands."""
         live = entry.id == self.live_intent(row.schedule_id)
         definition = (self.definition(row.schedule_id) if live else None) or entry.request
-        if row.looking and row.cause_code == ErrorCode.DISCARDED:
+        if row.looking:
             return definition
         for one in updates:
             definition = revised(definition, one.request)
