@@ -67,36 +67,41 @@ class Updates:
         if not carries_live(dispatch, present.found):
             message = f"{schedule_id} in Temporal is not the one that intent {dispatch.live_intent} created"
             return Conflict(ErrorCode.CONFLICT_FOREIGN, message)
-        if (landed := _landed(dispatch, present)) is not None and landed == dispatch.run[0]:
-            return Done(through=landed)
+        # A later one's would not do: another may be in between by now, which was committed late.
+        if tells(present.found, dispatch.run[0]):
+            return Done(through=dispatch.run[0])
         learnt = None if _is_known(dispatch) else request_of(schedule_id, present.schedule)
         whole = replace(dispatch, request=_over(learnt, dispatch))
         written = await self._write(whole, present, call, revision=dispatch.run[-1], changes=dispatch.changes)
         return replace(written, definition=learnt) if isinstance(written, Done) else written
 
     async def look(self, dispatch: Dispatch, call: Call) -> Outcome:
-        """Read whether the first of the run stands by itself, and nobody discards it: it is done then.
+        """Read whether the update stands by itself, and nobody discards it: it is done then.
 
-        Anything else of the run that stands is taken back: it is tried anew, each intent in its turn. What the
-        first asked for would stay otherwise, told by the revision of another, though it may fail.
+        Else what the ledger has is brought back, where the schedule tells another revision. That is a later
+        update's, written together with this one, which may fail now: what it asked for must not stay.
         """
         try:
             present = await self._client.read(dispatch.schedule_id, call)
         except StoreFailure as failure:
             return undecided(failure.outcome)
-        landed = _landed(dispatch, present)
-        if landed is None or present is None:
-            return cause_stands(dispatch, ErrorCode.REFUSED)
-        first = dispatch.run[0]
-        if (landed == first and not dispatch.is_discarded) or not _is_known(dispatch):
+        fails = cause_stands(dispatch, ErrorCode.REFUSED)
+        if present is None or not carries_live(dispatch, present.found):
+            return fails
+        first, found = dispatch.run[0], present.found
+        if tells(found, first) and not dispatch.is_discarded:
             return Done(through=first)
+        if not _is_known(dispatch):
+            return Done(through=first) if any(tells(found, one) for one in dispatch.run) else fails
+        if tells(found, dispatch.revision):
+            return fails
         try:
-            undone = await self._write(
+            back = await self._write(
                 dispatch, present, call, revision=dispatch.revision, changes=dispatch.changes
             )
         except StoreFailure as failure:
             return failure.outcome if isinstance(failure.outcome, Unknown) else undecided(failure.outcome)
-        return cause_stands(dispatch, ErrorCode.REFUSED) if isinstance(undone, Done) else undone
+        return fails if isinstance(back, Done) else back
 
     async def restore(self, dispatch: Dispatch, call: Call) -> Outcome:
         """Write what the ledger says over what is there, whatever wrote that.
@@ -133,17 +138,6 @@ class Updates:
 def _raced(dispatch: Dispatch) -> Transient:
     message = f"{dispatch.schedule_id} was changed by somebody else at the same moment"
     return Transient(ErrorCode.RACED, message, retry_after=0.0)
-
-
-def _landed(dispatch: Dispatch, present: Described | None) -> UUID | None:
-    """The intent of the run that the schedule tells as its revision.
-
-    Only of the first does that say that it has taken effect as it is. Before a later one there may be another
-    by now, which was committed late and was not part of what was written: such a run is written again.
-    """
-    if present is None or not carries_live(dispatch, present.found):
-        return None
-    return next((intent for intent in dispatch.run if tells(present.found, intent)), None)
 
 
 def _is_known(dispatch: Dispatch) -> bool:

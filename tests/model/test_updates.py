@@ -161,7 +161,7 @@ class TestLook(Base):
 
     @pytest.mark.parametrize(
         "schedule",
-        [None, STANDS, Schedule(str(LIVE)), Schedule("theirs", str(OURS)), Schedule(None, str(OURS))],
+        [None, STANDS, Schedule("theirs", str(OURS)), Schedule(None, str(OURS))],
     )
     @pytest.mark.parametrize("cause", [CAUSE, DISCARDED])
     def test_what_has_not_lets_the_cause_stand(self, schedule: Schedule | None, cause: Cause) -> None:
@@ -171,20 +171,33 @@ class TestLook(Base):
         nothing = Refused(ErrorCode.REFUSED, "nothing of ours was found in the store")
         assert self.run(World(schedule=schedule), cause=None) == nothing
 
-    @pytest.mark.parametrize(("landed", "cause"), [(NEXT, CAUSE), (OURS, DISCARDED), (NEXT, DISCARDED)])
-    def test_what_is_tried_anew_or_discarded_is_taken_back(self, landed: UUID, cause: Cause) -> None:
-        world = World(schedule=Schedule(str(LIVE), str(landed), (1, 2)))
+    @pytest.mark.parametrize(
+        ("told", "cause"),
+        [
+            (str(NEXT), CAUSE),
+            (str(OURS), DISCARDED),
+            (str(NEXT), DISCARDED),
+            ("another's", CAUSE),
+            (None, CAUSE),
+        ],
+    )
+    def test_else_what_the_ledger_has_is_brought_back(self, told: str | None, cause: Cause) -> None:
+        world = World(schedule=Schedule(str(LIVE), told, (1, 2)))
         request = {"bad": False, "definition": (1,)}
         assert self.run(world, cause=cause, request=request) == Refused(cause.code, cause.message)
         assert world.schedule == Schedule(str(LIVE), str(BEFORE), (1,), token=2)
         assert self.changes == [frozenset({"definition"})]
 
-    @pytest.mark.parametrize(("landed", "cause"), [(NEXT, CAUSE), (OURS, DISCARDED), (NEXT, DISCARDED)])
-    def test_before_what_nobody_knows_the_first_has_been_written(self, landed: UUID, cause: Cause) -> None:
-        schedule = Schedule(None, str(landed))
+    @pytest.mark.parametrize(("told", "cause"), [(NEXT, CAUSE), (OURS, DISCARDED), (NEXT, DISCARDED)])
+    def test_where_that_is_not_known_the_first_of_what_was_written_is_done(
+        self, told: UUID, cause: Cause
+    ) -> None:
+        schedule = Schedule(None, str(told))
         world = World(schedule=schedule)
         assert self.run(world, cause=cause, live_adopted=True) == Done(through=OURS)
         assert world.schedule == schedule
+        nothing = World(schedule=Schedule(None))
+        assert self.run(nothing, cause=cause, live_adopted=True) == Refused(cause.code, cause.message)
 
     def test_one_that_fails_is_taken_again(self) -> None:
         for failure in (SILENT, Refused(ErrorCode.REFUSED, "no")):

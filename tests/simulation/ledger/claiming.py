@@ -163,7 +163,7 @@ class Claiming(Tables):
         )
 
     def _request_of(self, row: Row, entry: Intent, updates: list[Intent]) -> Mapping[str, Any]:
-        """What is to stand: of an update the definition by then; of a look at it, and of a repair, the one that stands."""
+        """What is to stand: of an update the definition by then, of its look or a repair what is live."""
         live = entry.id == self.live_intent(row.schedule_id)
         definition = (self.definition(row.schedule_id) if live else None) or entry.request
         if row.looking:
