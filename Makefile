@@ -12,7 +12,7 @@ help:
 	@echo "make test   all tests on the real servers   (ARGS=tests/unit/test_flow.py, ARGS='-k lane' for some)"
 	@echo "make examples   what is written in other languages, built and run: examples, a judge; needs node, npm and go"
 	@echo "make campaigns  short campaigns of troubles on both wires, and each row of the benchmarks once"
-	@echo "make nemeses   stores that are restored, a disk that is full, a clock that is set: on servers of their own"
+	@echo "make nemeses   stores that are restored, disks that are full, a clock that is set: on servers of their own"
 	@echo "make coverage   all of these tests, and which lines they reach"
 	@echo "make model  every state that a lane can reach with ARGS faults (2)"
 	@echo "make orders  every order of what may be under way at once in Postgres   (ARGS='claim' for some)"

@@ -46,6 +46,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     if "wire" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker
+        if marked("kafka_wire"):
+            metafunc.parametrize("wire", ["kafka"])
+            return
         both = not marked("direct_wire") and (
             os.environ.get("TEST_WIRES") == "all"
             or metafunc.module.__name__.endswith("test_behaviour")

@@ -2,91 +2,68 @@
 
 import asyncio
 import contextlib
-import os
 import random
-import subprocess
-import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
 
 import outbox
-from outbox.stack import Stack, StackError
+from outbox.stack import Stack, StackError, StackInfo
 from outbox.testing.databases import copied_outbox, prepare_template
 from tests.chaos.producers import AWAY
 from tests.pipeline.harness import Pipeline
 from tests.pipeline.ledger import until
 from tests.stack.lazy import LazyStack
+from tests.stack.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.nemesis
 
 _MEGABYTE = 1 << 20
-_WHOLE = 200 * _MEGABYTE
 # Less than a segment of the WAL, of which a server must have room for one.
 _LEFT = 8 * _MEGABYTE
 _MUCH = 100_000
 
 
 @dataclass(frozen=True)
-class SmallDisk:
-    """A Postgres whose data lies on a file system of its own."""
+class Server:
+    """A Postgres whose data lies on a small disk."""
 
-    lazy: LazyStack
+    disk: SmallDisk
+    info: StackInfo
     template: str
-    home: Path
-
-    @contextlib.contextmanager
-    def full(self) -> Iterator[None]:
-        """Inside, something else has taken nearly all of the room."""
-        filler = self.home / "filler"
-        with filler.open("wb") as file:
-            free = os.statvfs(self.home).f_bavail * os.statvfs(self.home).f_frsize
-            os.posix_fallocate(file.fileno(), 0, free - _LEFT)
-        try:
-            yield
-        finally:
-            filler.unlink()
 
 
 @pytest.fixture(scope="module")
-def disk() -> Iterator[SmallDisk]:
+def server() -> Iterator[Server]:
     """Of the module's own."""
-    with tempfile.TemporaryDirectory(prefix="outbox-") as home:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={_WHOLE}", "tmpfs", home]
-        if subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("this host lets nobody mount a file system")
-        try:
-            with LazyStack(Path(home)) as lazy:
-                template = prepare_template(lazy.info)
-                with psycopg.connect(lazy.info.database_url, autocommit=True) as connection:
-                    connection.execute("ALTER SYSTEM SET max_wal_size = '32MB'")
-                    connection.execute("SELECT pg_reload_conf()")
-                yield SmallDisk(lazy, template, Path(home))
-        finally:
-            subprocess.run(["umount", "--lazy", home], check=True)
+    with small_disk(200 * _MEGABYTE) as disk, LazyStack(disk.home) as lazy:
+        template = prepare_template(lazy.info)
+        with psycopg.connect(lazy.info.database_url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET max_wal_size = '32MB'")
+            connection.execute("SELECT pg_reload_conf()")
+        yield Server(disk, lazy.info, template)
 
 
 @pytest.fixture
-def database(disk: SmallDisk) -> Iterator[str]:
+def database(server: Server) -> Iterator[str]:
     """Instead of the shared server's."""
-    with copied_outbox(disk.lazy.info, disk.template) as url:
+    with copied_outbox(server.info, server.template) as url:
         yield url
 
 
 async def test_producers_get_an_error_and_nothing_half_and_all_goes_on_once_there_is_room(
-    pipeline: Pipeline, disk: SmallDisk
+    pipeline: Pipeline, server: Server
 ) -> None:
     """Whether a table can't grow or the WAL can't: Postgres then ends itself, and is started again."""
     promised = [await pipeline.create("before")]
     async with pipeline.working():
         await pipeline.ledger.await_event(promised[0].id, "created")
-        with disk.full():
+        with server.disk.full(left=_LEFT):
             failed = await produce_until_it_fails(pipeline, promised)
-        await asyncio.to_thread(start_again, disk)
+        await asyncio.to_thread(start_again, server.disk)
         await pipeline.ledger.reconnect()
         promised.append(await repeated(pipeline, failed))
         for intent in promised:
