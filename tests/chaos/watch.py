@@ -1,6 +1,7 @@
 """Verifies the ledger while a campaign's troubles last, as an operator would: it must never cry wolf."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -12,6 +13,8 @@ from outbox.testing import Violation
 from outbox.verify.tally import Tally
 
 _EVERY_SECONDS = 2.0
+# And after each pass for as many times as long as it took: of a large ledger, it takes seconds.
+_PAUSES = 4
 _RATE = 1e9
 
 
@@ -45,10 +48,11 @@ class Watch:
 
     async def _again_and_again(self) -> None:
         while True:
+            began = time.monotonic()
             # Postgres may be what is in trouble.
             with suppress(DBAPIError):
                 await self._verify(stores=False)
-            await asyncio.sleep(_EVERY_SECONDS)
+            await asyncio.sleep(max(_EVERY_SECONDS, _PAUSES * (time.monotonic() - began)))
 
     async def _verify(self, *, stores: bool) -> None:
         async for violation in verify(self._settings, Asked(rate=_RATE, stores=stores), Tally()):
