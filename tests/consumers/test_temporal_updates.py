@@ -132,8 +132,26 @@ async def test_a_run_is_written_again_as_another_may_have_come_in_between(
     grown = live.update(first, late, last, **whole, unknown=True, lease_number=2)
     assert await temporal_effects.apply(grown) == Done()
     assert (await live.now()).state.paused
-    looking = live.update(first, late, last, **whole, look=True, unknown=True)
-    assert isinstance(await temporal_effects.look(looking), Refused), "each is tried by itself"
+
+
+async def test_a_look_at_one_of_a_run_brings_back_what_was_before(
+    temporal_effects: TemporalEffects, live: Live, temporal: FaultProxy
+) -> None:
+    await live.put()
+    before, first, last = uuid4(), uuid4(), uuid4()
+    assert await temporal_effects.apply(live.update(before, timezone="Europe/Berlin")) == Done()
+    whole: dict[str, Any] = {"timezone": "Europe/Paris", "paused": True}
+    assert await temporal_effects.apply(live.update(first, last, **whole, revision=before)) == Done()
+    looking = live.update(
+        first, last, timezone="Europe/Berlin", paused=False, look=True, revision=before, lease_number=2
+    )
+    # Each is tried by itself.
+    assert isinstance(await temporal_effects.look(looking), Refused)
+    assert await live.revision() == str(before)
+    now = await live.now()
+    assert (now.spec.timezone_name, now.state.paused) == ("Europe/Berlin", False)
+    assert isinstance(await temporal_effects.look(looking), Refused)
+    assert sent(temporal).count(UPDATED) == 3
 
 
 async def test_what_people_changed_by_hand_stays_unless_it_is_named(
