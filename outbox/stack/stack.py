@@ -3,8 +3,9 @@
 import fcntl
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Stack:
         self.home = (home or default_home()).resolve()
         self._progress: Progress = progress or (lambda *_: None)
         self._guard = Guard(self.home)
+        self._assigning = threading.Lock()
 
     def up(self, *, kafka: Broker | None = None) -> StackInfo:
         """Start what isn't running, wait until all answer, and say where they are.
@@ -92,21 +94,9 @@ class Stack:
         """
         with self._locked():
             state = State.load(self.home)
-            running = self._running()
-            if not running["kafka"]:
+            if not self._running()["kafka"]:
                 state.broker = kafka or ""
-            wanted = [one for one in COMPONENTS.values() if state.broker or one.name != "kafka"]
-            missing = [component for component in wanted if not running[component.name]]
-            self._assign_ports(missing, state)
-            with ThreadPoolExecutor() as pool:
-                begun = [
-                    pool.submit(self._start if component in missing else self._await, component, state)
-                    for component in wanted
-                ]
-            failures = [error for error in (future.exception() for future in begun) if error]
-            if failures:
-                self._end([component.name for component in missing])
-                raise failures[0]
+            self._bring_up([one for one in COMPONENTS.values() if state.broker or one.name != "kafka"], state)
             return locate(state)
 
     def down(self) -> None:
@@ -141,7 +131,8 @@ class Stack:
                     "end that one, or run `outbox down` and `outbox up` for a new port"
                 )
             self._assign_ports([component], state)
-            self._start(component, state)
+            self._launch(component, state)
+            self._await(component, state)
 
     def stop(self, name: Name) -> None:
         """Stop one server in order; its clients lose their connections."""
@@ -203,16 +194,45 @@ class Stack:
                     found[name].append(process)
         return found
 
+    def _bring_up(self, wanted: Sequence[Component], state: State) -> None:
+        """Start those that aren't running, side by side, and wait until all of them answer."""
+        running = self._running()
+        missing = [component for component in wanted if not running[component.name]]
+        self._assign_ports(missing, state)
+        with ThreadPoolExecutor() as pool:
+            begun = [
+                pool.submit(self._start if component in missing else self._await, component, state)
+                for component in wanted
+            ]
+        failures = [error for error in (future.exception() for future in begun) if error]
+        if failures:
+            self._end([component.name for component in missing])
+            raise failures[0]
+
     def _assign_ports(self, components: list[Component], state: State) -> None:
         """Keep a port that can be had, else choose another; written down before a server listens there."""
         names = [name for component in components for name in component.port_names]
-        taken = ports.occupied([state.ports[name] for name in names if name in state.ports])
-        for name in names:
-            if state.ports.get(name) in {None, *taken}:
-                state.ports[name] = ports.pick(set(state.ports.values()))
-        state.save(self.home)
+        with self._assigning:
+            taken = ports.occupied([state.ports[name] for name in names if name in state.ports])
+            for name in names:
+                if state.ports.get(name) in {None, *taken}:
+                    state.ports[name] = ports.pick(set(state.ports.values()))
+            state.save(self.home)
 
     def _start(self, component: Component, state: State) -> None:
+        """Start a server; where another process was quicker to take a port that was free, on another one."""
+        for left in reversed(range(_BIND_ATTEMPTS)):
+            self._launch(component, state)
+            try:
+                return self._await(component, state)
+            except StackError:
+                theirs = ports.occupied([state.ports[name] for name in component.port_names])
+                if not (left and theirs) or self._running()[component.name]:
+                    raise
+            self._assign_ports([component], state)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _launch(self, component: Component, state: State) -> None:
         component.prepare(self.home, state, lambda phase: self._progress(component.title, phase))
         self._progress(component.title, "starting")
         log = self.home / f"{component.name}.log"
@@ -221,14 +241,17 @@ class Stack:
         command = component.command(self.home, state)
         folder = self.home / component.name
         processes.start(command.argv, identity=command.identity, log=log, cwd=folder, env=command.env)
-        self._await(component, state)
 
     def _await(self, component: Component, state: State) -> None:
         """Wait until the component answers, for as long as its process runs."""
         deadline = time.monotonic() + _START_SECONDS
-        while (failure := component.failure(state)) is not None:
+        while True:
+            failure = component.failure(state)
+            # Also where something answers: another server may have been quicker to take the port.
             if not self._running()[component.name]:
                 raise self._error(component, "ended while starting")
+            if failure is None:
+                break
             if time.monotonic() > deadline:
                 raise self._error(component, f"doesn't answer after {_START_SECONDS:.0f} s ({failure})")
             time.sleep(_POLL_SECONDS)
@@ -237,7 +260,10 @@ class Stack:
     def _error(self, component: Component, what: str) -> StackError:
         log = self.home / f"{component.name}.log"
         tail = processes.log_tail(log)
-        last = f": {tail.splitlines()[-1]}" if tail else ""
+        lines = tail.splitlines()
+        # Postgres says why, and then that it ends.
+        telling = [line for line in lines if "FATAL" in line or "PANIC" in line] or lines
+        last = f": {telling[-1]}" if telling else ""
         return StackError(f"{component.title} {what}{last} (see {log})", log=tail)
 
     def _end(self, names: list[str]) -> None:

@@ -11,17 +11,28 @@ from typing import Self
 from outbox.stack import Stack, StackInfo
 from outbox.stack.guard import Guard
 from outbox.stack.kafka import Broker
-from outbox.stack.ports import pick
 from outbox.stack.postgres import database_url
 from outbox.stack.stack import COMPONENTS, Name
 from outbox.stack.state import State
+
+
+class _OneByOne(Stack):
+    """A stack that is brought up server by server."""
+
+    def bring_up(self, name: Name, broker: Broker | None) -> State:
+        """Bring up one, on ports that are free, and say on which ports the stack is."""
+        with self._locked():
+            state = State.load(self.home)
+            state.broker = broker or state.broker
+            self._bring_up([COMPONENTS[name]], state)
+            return state
 
 
 class LazyStack:
     """A stack of which nothing runs that nobody has asked for; as a context manager it is down after."""
 
     def __init__(self, home: Path) -> None:
-        self._stack = Stack(home)
+        self._stack = _OneByOne(home)
         self._guard = Guard(self._stack.home)
         self.info = LazyInfo(self.start, lambda: self.whole)
 
@@ -33,15 +44,7 @@ class LazyStack:
 
     def start(self, name: Name, broker: Broker | None = None) -> State:
         """Start one server, and say on which ports the stack is."""
-        home = self._stack.home
-        state = State.load(home)
-        for port in COMPONENTS[name].port_names:
-            if port not in state.ports:
-                state.ports[port] = pick(set(state.ports.values()))
-        state.broker = broker or state.broker
-        state.save(home)
-        self._stack.start(name)
-        return State.load(home)
+        return self._stack.bring_up(name, broker)
 
     def restart(self, name: Name) -> None:
         """Start one server again, with what has been changed of its files."""

@@ -220,6 +220,27 @@ def test_an_occupied_port_is_named_by_start_and_replaced_by_up(stack: Stack) -> 
     assert query(stack, "SELECT 1") == [(1,)]
 
 
+def test_a_port_that_is_taken_while_its_server_starts_is_replaced(tmp_path: Path) -> None:
+    with ExitStack() as around:
+        taken: list[int] = []
+
+        def be_quicker(title: str, phase: str) -> None:
+            if (title, phase) == ("Postgres", "starting") and len(taken) < 2:
+                taken.append(json.loads((tmp_path / "stack.json").read_text())["ports"]["postgres"])
+                squatter = around.enter_context(socket.socket())
+                squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                squatter.bind(("127.0.0.1", taken[-1]))
+                squatter.listen()
+
+        own = around.enter_context(Stack(tmp_path, progress=be_quicker))
+        assert len(taken) == 2
+        assert query(own, "SELECT 1") == [(1,)]
+        own.stop("postgres")
+        taken.clear()
+        with pytest.raises(StackError, match=r"Postgres ended while starting: .*FATAL"):
+            own.start("postgres")
+
+
 def test_a_server_that_cannot_start_is_named_with_its_log_and_others_are_stopped(stack: Stack) -> None:
     stack.down()
     journal = stack.home / "spicedb" / "journal"
