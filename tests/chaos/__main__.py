@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.campaign import Campaign, run
+from tests.chaos.campaign import Campaign, run, slowed
 from tests.chaos.recorder import keep
 from tests.chaos.report import report
 
@@ -25,14 +25,22 @@ def main() -> int:
     )
     parser.add_argument("--rolling", action="store_true", help="workers of the version before among them")
     parser.add_argument("--clock", action="store_true", help="Postgres' clock is set forward, hour by hour")
+    parser.add_argument(
+        "--slower",
+        type=float,
+        default=1.0,
+        help="times of the workers, so many times as long: for many lanes",
+    )
     parser.add_argument("--keep", type=Path, help="a folder that keeps the stack's data and the logs")
     asked = parser.parse_args()
     broken = 0
     for seed in range(asked.seed, asked.seed + asked.campaigns):
         commands = ("run",) * asked.workers + ("relay", "relay") * asked.kafka
         more = {name: getattr(asked, name) for name in ("kafka", "pooler", "rolling", "clock")}
-        campaign = Campaign(seed, asked.intents, asked.rounds, commands=commands, **more)
+        times = slowed(asked.slower)
+        campaign = Campaign(seed, asked.intents, asked.rounds, commands=commands, times=times, **more)
         flags = "".join(f" --{name}" for name, wanted in more.items() if wanted)
+        flags += f" --slower {asked.slower:g}" if asked.slower != 1 else ""
         again = f"--seed {seed} --intents {asked.intents} --rounds {asked.rounds}{flags}"
         print(f"seed {seed}: make chaos ARGS='{again}'")
         with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:

@@ -80,7 +80,7 @@ class Onlookers:
     async def _roam(self) -> None:
         while True:
             await asyncio.sleep(_PAUSE_SECONDS)
-            if busy := sorted(name for name, many in self._under_way.items() if many):
+            if busy := [name for name, many in self._under_way.items() if many]:
                 await self._eyes.look(self._rng.choice(busy))
 
 
