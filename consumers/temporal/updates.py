@@ -18,7 +18,7 @@ from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
 from outbox.flow.outcome import Conflict, Done, Outcome, Refused, Transient, Unknown
 
-# What people change in Temporal itself; a repair brings these back, too.
+# What people change in Temporal itself; a repair brings these back, too, and so may a look.
 _BY_HAND = frozenset({"paused", "note"})
 
 
@@ -95,10 +95,10 @@ class Updates:
             return Done(through=first) if any(tells(found, one) for one in dispatch.run) else fails
         if tells(found, dispatch.revision):
             return fails
+        # What was written together with a later one may be in the run no more.
+        changes = dispatch.changes if tells(found, first) else _BY_HAND
         try:
-            back = await self._write(
-                dispatch, present, call, revision=dispatch.revision, changes=dispatch.changes
-            )
+            back = await self._write(dispatch, present, call, revision=dispatch.revision, changes=changes)
         except StoreFailure as failure:
             return failure.outcome if isinstance(failure.outcome, Unknown) else undecided(failure.outcome)
         return fails if isinstance(back, Done) else back

@@ -186,7 +186,8 @@ class TestLook(Base):
         request = {"bad": False, "definition": (1,)}
         assert self.run(world, cause=cause, request=request) == Refused(cause.code, cause.message)
         assert world.schedule == Schedule(str(LIVE), str(BEFORE), (1,), token=2)
-        assert self.changes == [frozenset({"definition"})]
+        own, any_run = frozenset({"definition"}), frozenset({"paused", "note"})
+        assert self.changes == [own if told == str(OURS) else any_run]
 
     @pytest.mark.parametrize(("told", "cause"), [(NEXT, CAUSE), (OURS, DISCARDED), (NEXT, DISCARDED)])
     def test_where_that_is_not_known_the_first_of_what_was_written_is_done(
