@@ -79,8 +79,7 @@ def downgrade() -> None:
     run(script_of(revision, "drop"))
     for part, names in REPLACED.items():
         for name in names:
-            was = definition(script_of(down_revision, part), name)
-            run(was.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
+            put_back(down_revision, part, name)
     run(script_of(revision, "drop_what_those_used"))
     grant(granted)
     op.execute("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA outbox FROM PUBLIC")
@@ -102,6 +101,12 @@ def grant(granted: list[tuple[str, str]]) -> None:
 
 def script_of(of: str, part: str) -> str:
     return (SQL / f"{of}_{part}.sql").read_text("utf-8")
+
+
+def put_back(of: str, part: str, name: str) -> None:
+    """Make a function again what a revision's script has it be."""
+    was = definition(script_of(of, part), name)
+    run(was.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
 
 
 def definition(script: str, name: str) -> str:

@@ -3,7 +3,6 @@
 Expands only: the functions that producers call take the places of those before, in the same shape.
 """
 
-from pathlib import Path
 from types import ModuleType
 from typing import cast
 
@@ -15,19 +14,16 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).parent.parent / "sql"
 REPLACED = ("enqueue", "enqueue_many")
 
 
 def upgrade() -> None:
-    earlier().run((SQL / f"{revision}_intake.sql").read_text("utf-8"))
+    earlier().run(earlier().script_of(revision, "intake"))
 
 
 def downgrade() -> None:
-    was = (SQL / "0001_intake.sql").read_text("utf-8")
     for name in REPLACED:
-        statement = earlier().definition(was, name)
-        earlier().run(statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
+        earlier().put_back("0001", "intake", name)
 
 
 def earlier() -> ModuleType:

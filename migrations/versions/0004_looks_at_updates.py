@@ -4,7 +4,6 @@ Expands only: a worker of the version before reads of a look's definition nothin
 discarded, and there it is what it was.
 """
 
-from pathlib import Path
 from types import ModuleType
 from typing import cast
 
@@ -16,17 +15,15 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).parent.parent / "sql"
 BEFORE = "0002"
 
 
 def upgrade() -> None:
-    before().run((SQL / f"{revision}_questions.sql").read_text("utf-8"))
+    before().run(before().script_of(revision, "questions"))
 
 
 def downgrade() -> None:
-    statement = before().definition(before().script_of(BEFORE, "questions"), "steps")
-    before().run(statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
+    before().put_back(BEFORE, "questions", "steps")
 
 
 def before() -> ModuleType:
