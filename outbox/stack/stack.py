@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,9 +94,11 @@ class Stack:
         """
         with self._locked():
             state = State.load(self.home)
-            if not self._running()["kafka"]:
+            running = self._running()
+            if not running["kafka"]:
                 state.broker = kafka or ""
-            self._bring_up([one for one in COMPONENTS.values() if state.broker or one.name != "kafka"], state)
+            wanted = [one for one in COMPONENTS.values() if state.broker or one.name != "kafka"]
+            self._bring_up(wanted, running, state)
             return locate(state)
 
     def down(self) -> None:
@@ -194,9 +196,10 @@ class Stack:
                     found[name].append(process)
         return found
 
-    def _bring_up(self, wanted: Sequence[Component], state: State) -> None:
+    def _bring_up(
+        self, wanted: Sequence[Component], running: Mapping[str, list[psutil.Process]], state: State
+    ) -> None:
         """Start those that aren't running, side by side, and wait until all of them answer."""
-        running = self._running()
         missing = [component for component in wanted if not running[component.name]]
         self._assign_ports(missing, state)
         with ThreadPoolExecutor() as pool:

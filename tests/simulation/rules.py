@@ -16,7 +16,7 @@ from consumers.temporal.definition import schedule_of
 from consumers.temporal.request import revision_in, stamp_in
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
-from outbox.flow.settlement import Redefinition, Settlement
+from outbox.flow.settlement import Settlement
 from outbox.flow.table import TERMINALS, Consumer, EventType, Kind, Status
 from outbox.verify.checker import check
 from outbox.verify.records import Event, Intent, Ledger, Pending, Scheduled, Stores
@@ -37,7 +37,6 @@ _DECISIONS = {
 
 
 _EVER = float("inf")
-_NOTHING = Redefinition()
 
 
 def watch(world: World) -> None:
@@ -77,7 +76,8 @@ class LeaseRules:
             row = self._world.postgres.queue.get(one.intent_id)
             if row is None or not row.looking or row.lease_number != one.lease_number:
                 continue
-            if one.next_event is EventType.UPDATE_FAILED or (one.redefines or _NOTHING).split:
+            is_split = one.redefines is not None and one.redefines.split
+            if is_split or one.next_event is EventType.UPDATE_FAILED:
                 self._world.keep_log()
                 _judge_definition(self._world, row.schedule_id)
 

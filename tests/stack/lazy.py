@@ -24,7 +24,7 @@ class _OneByOne(Stack):
         with self._locked():
             state = State.load(self.home)
             state.broker = broker or state.broker
-            self._bring_up([COMPONENTS[name]], state)
+            self._bring_up([COMPONENTS[name]], self._running(), state)
             return state
 
 

@@ -202,15 +202,21 @@ def test_a_lock_file_whose_process_id_is_another_programs_is_no_obstacle(stack: 
     assert query(stack, "SELECT 1") == [(1,)]
 
 
+def squatter(port: int) -> socket.socket:
+    """Somebody else who listens on a port."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind(("127.0.0.1", port))
+    found.listen()
+    return found
+
+
 def test_an_occupied_port_is_named_by_start_and_replaced_by_up(stack: Stack) -> None:
     stack.down()
     known = json.loads((stack.home / "stack.json").read_text())["ports"]
     with ExitStack() as squatters:
         for port in known.values():
-            squatter = squatters.enter_context(socket.socket())
-            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            squatter.bind(("127.0.0.1", port))
-            squatter.listen()
+            squatters.enter_context(squatter(port))
         with pytest.raises(StackError, match=rf"Postgres's port {known['postgres']} has been taken"):
             stack.start("postgres")
         stack.up()
@@ -227,10 +233,7 @@ def test_a_port_that_is_taken_while_its_server_starts_is_replaced(tmp_path: Path
         def be_quicker(title: str, phase: str) -> None:
             if (title, phase) == ("Postgres", "starting") and len(taken) < 2:
                 taken.append(json.loads((tmp_path / "stack.json").read_text())["ports"]["postgres"])
-                squatter = around.enter_context(socket.socket())
-                squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                squatter.bind(("127.0.0.1", taken[-1]))
-                squatter.listen()
+                around.enter_context(squatter(taken[-1]))
 
         own = around.enter_context(Stack(tmp_path, progress=be_quicker))
         assert len(taken) == 2
