@@ -79,13 +79,13 @@ class EngineError(Exception):
 
 
 class Engine:
-    """One engine with an empty memory. Calls may come from several threads."""
+    """One engine, with an empty memory unless it is given a datastore. Calls may come from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: ffi.StartOptions | None = None) -> None:
         library: Any = ffi._get_lib()  # noqa: SLF001 -- the bindings offer no other way to correct a signature
         # Declared to take a string, it refuses the address of an error's text.
         library.spicedb_free.argtypes = [ctypes.c_void_p]
-        started = ffi.spicedb_start()
+        started = ffi.spicedb_start(options)
         self._handle: int = started["handle"]
         transport: str = "unix:" if started["streaming_transport"] == "unix" else ""
         self.streaming_target = transport + str(started["streaming_address"])
@@ -103,7 +103,7 @@ class Engine:
         return bytes(response)
 
     def close(self) -> None:
-        """End the engine; what it holds is gone."""
+        """End the engine; what it holds in memory is gone."""
         ffi.spicedb_dispose(self._handle)
 
 

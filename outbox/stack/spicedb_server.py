@@ -38,17 +38,18 @@ _DETAILS = "grpc-status-details-bin"
 _logger = logging.getLogger(__name__)
 
 Context: TypeAlias = grpc.aio.ServicerContext
+Write: TypeAlias = Callable[[str, bytes], bytes]
+"""Makes one writing call, by its full gRPC name, and keeps what it did."""
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """Routes every call by its full name."""
 
-    def __init__(self, engine: Engine, ledger: Ledger, upstream: grpc.aio.Channel) -> None:
+    def __init__(self, engine: Engine, write: Write, upstream: grpc.aio.Channel, writers: int) -> None:
         self._engine = engine
-        self._ledger = ledger
+        self._accept = write
         self._upstream = upstream
-        # One thread for writes: acceptance and journal have one order.
-        self.writer = ThreadPoolExecutor(1, "writer")
+        self.writers = ThreadPoolExecutor(writers, "writer")
         self._readers = ThreadPoolExecutor(_READERS, "reader")
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -64,7 +65,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no ty
             loop = asyncio.get_running_loop()
             try:
                 if method in WRITES:
-                    return await loop.run_in_executor(self.writer, self._write, method, request)
+                    return await loop.run_in_executor(self.writers, self._write, method, request)
                 return await loop.run_in_executor(self._readers, self._engine.call, method, request)
             except EngineError as error:
                 details = error.details()
@@ -75,7 +76,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no ty
 
     def _write(self, method: str, request: bytes) -> bytes:
         try:
-            return self._ledger.write(method, request)
+            return self._accept(method, request)
         except EngineError:
             raise
         except BaseException:
@@ -148,12 +149,17 @@ def _refuse(code: grpc.StatusCode, text: str) -> grpc.RpcMethodHandler:
     return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def serve(engine: Engine, ledger: Ledger, port: int, token: str) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(engine: Engine, write: Write, port: int, token: str, *, writers: int = 1) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        writers: how many writes are made at a time; one, where they are journaled: acceptance and journal have
+            one order.
+    """
     async with grpc.aio.insecure_channel(
         engine.streaming_target, options=[("grpc.max_receive_message_length", -1)]
     ) as upstream:
-        handlers = _Handlers(engine, ledger, upstream)
+        handlers = _Handlers(engine, write, upstream, writers)
         # Without this a second server could share the port and take half of the calls.
         server = grpc.aio.server(interceptors=[_Token(token)], options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((handlers,))
@@ -164,7 +170,7 @@ async def serve(engine: Engine, ledger: Ledger, port: int, token: str) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         await stopped.wait()
         await server.stop(_GRACE_SECONDS)
-    handlers.writer.shutdown()
+    handlers.writers.shutdown()
 
 
 def main() -> None:
@@ -176,7 +182,7 @@ def main() -> None:
     journal = Journal(folder / "journal")
     engine = Engine()
     ledger = Ledger(engine, journal)
-    asyncio.run(serve(engine, ledger, port, os.environ["OUTBOX_SPICEDB_TOKEN"]))
+    asyncio.run(serve(engine, ledger.write, port, os.environ["OUTBOX_SPICEDB_TOKEN"]))
     ledger.compact()
     journal.close()
     engine.close()

@@ -10,6 +10,8 @@ from tests.chaos.campaign import Campaign, run, slowed
 from tests.chaos.recorder import keep
 from tests.chaos.report import report
 
+_ALSO = ("kafka", "pooler", "rolling", "clock", "spicedb_on_postgres")
+
 
 def main() -> int:
     """Run the campaigns and print their reports."""
@@ -26,6 +28,11 @@ def main() -> int:
     parser.add_argument("--rolling", action="store_true", help="workers of the version before among them")
     parser.add_argument("--clock", action="store_true", help="Postgres' clock is set forward, hour by hour")
     parser.add_argument(
+        "--spicedb-on-postgres",
+        action="store_true",
+        help="SpiceDB has a Postgres of its own, not its memory: for many lanes",
+    )
+    parser.add_argument(
         "--slower",
         type=float,
         default=1.0,
@@ -36,10 +43,10 @@ def main() -> int:
     broken = 0
     for seed in range(asked.seed, asked.seed + asked.campaigns):
         commands = ("run",) * asked.workers + ("relay", "relay") * asked.kafka
-        more = {name: getattr(asked, name) for name in ("kafka", "pooler", "rolling", "clock")}
+        more = {name: getattr(asked, name) for name in _ALSO}
         times = slowed(asked.slower)
         campaign = Campaign(seed, asked.intents, asked.rounds, commands=commands, times=times, **more)
-        flags = "".join(f" --{name}" for name, wanted in more.items() if wanted)
+        flags = "".join(f" --{name.replace('_', '-')}" for name, wanted in more.items() if wanted)
         flags += f" --slower {asked.slower:g}" if asked.slower != 1 else ""
         again = f"--seed {seed} --intents {asked.intents} --rounds {asked.rounds}{flags}"
         print(f"seed {seed}: make chaos ARGS='{again}'")

@@ -49,6 +49,7 @@ from tests.chaos.way import way_to
 from tests.chaos.workload import Lane, plan
 from tests.database_clock import DatabaseClock
 from tests.stack.pair import Pair
+from tests.stack.spicedb_on_postgres import spicedb_on_postgres
 from tests.telemetry.ledger import of_the_ledger
 from tests.upgrades.before import unpack
 
@@ -101,6 +102,7 @@ class Campaign:
         pooler: by way of a PgBouncer, which is in trouble too; nothing takes over from Postgres then.
         rolling: every other process is of the version before, and some are rolled meanwhile.
         clock: Postgres has a clock of its own, which is set forward.
+        spicedb_on_postgres: SpiceDB keeps its relationships in a Postgres of its own, which is in trouble too.
         only: the kinds of trouble that are made; None: all.
     """
 
@@ -114,6 +116,7 @@ class Campaign:
     pooler: bool = False
     rolling: bool = False
     clock: bool = False
+    spicedb_on_postgres: bool = False
     only: Collection[str] | None = None
 
     @property
@@ -178,6 +181,11 @@ async def run(campaign: Campaign, home: Path) -> Result:
     clock = DatabaseClock(home / "clock") if campaign.clock else None
     async with contextlib.AsyncExitStack() as around:
         around.enter_context(clock.worn() if clock else contextlib.nullcontext())
+        relationships = (
+            around.enter_context(spicedb_on_postgres(home / "relationships"))
+            if campaign.spicedb_on_postgres
+            else None
+        )
         stack = around.enter_context(Stack(home))
         pair = around.enter_context(Pair(stack, home / "second"))
         collector = around.enter_context(Collector())
@@ -215,6 +223,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
                 fleet,
                 {"spicedb": spicedb, "temporal": temporal},
                 way,
+                relationships=relationships,
                 way_to_kafka=way_to_kafka,
                 lease=direct.lease_seconds,
                 late_write=direct.late_write_seconds,

@@ -47,6 +47,7 @@ class Nemesis:
         history: where it is written down.
         pair: Postgres, and the standby that can take over from it.
         way: of the fleet to Postgres.
+        relationships: the stack whose Postgres has SpiceDB's relationships; None: they are in its memory.
         way_to_kafka: by which everybody reaches the broker that is in trouble too.
         kafka: settings of that broker.
         rolling: some of the fleet are of the version before.
@@ -66,6 +67,7 @@ class Nemesis:
     late_write: float
     rounds: int
     history: Recorder
+    relationships: Stack | None = None
     way_to_kafka: Relay | None = None
     kafka: Settings | None = None
     rolling: bool = False
@@ -97,6 +99,7 @@ class Nemesis:
             "one-way partition at Postgres": lambda: self._cut_off(self.way),
             "one-way partition at SpiceDB": lambda: self._cut_off(self.proxies["spicedb"]),
             "one-way partition at Temporal": lambda: self._cut_off(self.proxies["temporal"]),
+            **(self._kinds_below_spicedb(self.relationships) if self.relationships else {}),
             **(self._broker_kinds(self.way_to_kafka) if self.way_to_kafka else {}),
             **self._kinds_on_the_way(),
         }
@@ -105,6 +108,12 @@ class Nemesis:
         if self.clock:
             kinds["Postgres' clock set forward by an hour"] = self._set_the_clock
         return {name: kind for name, kind in kinds.items() if self.only is None or name in self.only}
+
+    def _kinds_below_spicedb(self, stack: Stack) -> dict[str, Callable[[], Awaitable[None]]]:
+        return {
+            "SpiceDB's Postgres killed": lambda: self._restart("postgres", Stack.kill, stack),
+            "SpiceDB's Postgres hangs": lambda: self._hang("postgres", stack),
+        }
 
     def _broker_kinds(self, way: Relay) -> dict[str, Callable[[], Awaitable[None]]]:
         return {
@@ -204,8 +213,10 @@ class Nemesis:
         """Where the server is: of Postgres, the one that takes writes now."""
         return self.pair.primary if name == "postgres" else self.stack
 
-    async def _restart(self, name: Name, end: Callable[[Stack, Name], None]) -> None:
-        stack = self._stack(name)
+    async def _restart(
+        self, name: Name, end: Callable[[Stack, Name], None], stack: Stack | None = None
+    ) -> None:
+        stack = stack or self._stack(name)
         async with contextlib.AsyncExitStack() as outage:
             await asyncio.to_thread(end, stack, name)
             if name in self.proxies:
@@ -214,8 +225,8 @@ class Nemesis:
             await self._for_leases(0, 0.6)
             await asyncio.to_thread(stack.start, name)
 
-    async def _hang(self, name: Name) -> None:
-        stack = self._stack(name)
+    async def _hang(self, name: Name, stack: Stack | None = None) -> None:
+        stack = stack or self._stack(name)
         await asyncio.to_thread(stack.pause, name)
         await self._for_leases(0.3, 1.3)
         await asyncio.to_thread(stack.resume, name)

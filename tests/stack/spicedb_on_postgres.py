@@ -1,0 +1,72 @@
+"""SpiceDB with its relationships in a Postgres of its own, as in production; the stack's keeps them in memory.
+
+In memory it reads all relationships of a type for each call, which a hundred thousand make slow, and makes one
+write after another. On Postgres reads have indexes, and writes meet each other.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import psycopg
+from spicedb_embedded import ffi
+
+from outbox.stack import Stack
+from outbox.stack.component import Command
+from outbox.stack.engine import Engine
+from outbox.stack.spicedb import SpiceDB
+from outbox.stack.spicedb_server import serve
+from outbox.stack.stack import COMPONENTS
+from outbox.stack.state import State
+from tests.stack.lazy import LazyStack
+
+_HERE = Path(__file__)
+_MODULE = "tests.stack.spicedb_on_postgres"
+_URL = "SPICEDB_DATASTORE_URI"
+_WRITERS = 8
+
+
+class _OnPostgres(SpiceDB):
+    """The stack's SpiceDB, but for what keeps its relationships."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def command(self, home: Path, state: State) -> Command:
+        """This module's server; the database's password travels in the environment."""
+        usual = super().command(home, state)
+        root = str(_HERE.parents[2])
+        argv = [usual.argv[0], "-m", _MODULE, *usual.argv[3:]]
+        return replace(usual, argv=argv, env={**usual.env, _URL: self._url, "PYTHONPATH": root})
+
+    def matches(self, home: Path, command_line: Sequence[str]) -> bool:
+        """A server names its folder."""
+        return list(command_line[1:4]) == ["-m", _MODULE, str(home / self.name)]
+
+
+@contextmanager
+def spicedb_on_postgres(home: Path) -> Iterator[Stack]:
+    """Inside, stacks that start have such a SpiceDB; its Postgres is that of a stack of its own, in a folder."""
+    with LazyStack(home) as servers:
+        url = servers.info.database_url
+        with psycopg.connect(url) as connection:
+            connection.execute(_HERE.with_name("spicedb_datastore.sql").read_bytes())
+        with patch.dict(COMPONENTS, {"spicedb": _OnPostgres(url)}):
+            yield Stack(home)
+
+
+def main() -> None:
+    """Serve until a signal ends it."""
+    port = int(sys.argv[2])
+    engine = Engine(ffi.StartOptions(datastore="postgres", datastore_uri=os.environ[_URL]))
+    asyncio.run(serve(engine, engine.call, port, os.environ["OUTBOX_SPICEDB_TOKEN"], writers=_WRITERS))
+    engine.close()
+
+
+if __name__ == "__main__":
+    main()
