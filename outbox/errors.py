@@ -22,7 +22,7 @@ class ErrorCode(StrEnum):
     MISCONFIGURED = "misconfigured"
     """The store answers, but not to us: wrong token, unknown namespace, missing definition."""
     UNREACHABLE = "unreachable"
-    """No connection to the store; the call was not sent."""
+    """No connection to the store, so that the call was not sent; or the store has none to its database."""
     OVERLOADED = "overloaded"
     """The store asks for patience; the call was not applied."""
     RACED = "raced"

@@ -222,6 +222,22 @@ RULES: tuple[Rule, ...] = (
         "the connection broke after the call was sent",
         text="(?i)stream removed",
     ),
+    # SpiceDB passes on what its database's driver says, with no status of its own. It may have tried before:
+    # what the last try came to doesn't tell of those.
+    Rule(
+        _S.UNKNOWN,
+        Unknown,
+        ErrorCode.UNREACHABLE,
+        "SpiceDB can't reach its database",
+        text="(?i)failed to connect to .user=|dial tcp",
+    ),
+    Rule(
+        _S.UNKNOWN,
+        Unknown,
+        ErrorCode.CONNECTION_LOST,
+        "SpiceDB's connection to its database broke",
+        text="(?i)SQLSTATE (57P0|08)|unexpected eof|conn closed|connection reset|broken pipe|bad connection",
+    ),
     Rule(
         _S.INTERNAL,
         Unknown,

@@ -79,7 +79,7 @@ class EngineError(Exception):
 
 
 class Engine:
-    """One engine, with an empty memory unless it is given a datastore. Calls may come from several threads."""
+    """One engine, with an empty memory if not given a datastore. Calls may come from several threads."""
 
     def __init__(self, options: ffi.StartOptions | None = None) -> None:
         library: Any = ffi._get_lib()  # noqa: SLF001 -- the bindings offer no other way to correct a signature

@@ -150,12 +150,7 @@ def _refuse(code: grpc.StatusCode, text: str) -> grpc.RpcMethodHandler:
 
 
 async def serve(engine: Engine, write: Write, port: int, token: str, *, writers: int = 1) -> None:
-    """Serve until SIGTERM or SIGINT.
-
-    Args:
-        writers: how many writes are made at a time; one, where they are journaled: acceptance and journal have
-            one order.
-    """
+    """Serve until SIGTERM or SIGINT, with so many writes at a time: one, where they are journaled."""
     async with grpc.aio.insecure_channel(
         engine.streaming_target, options=[("grpc.max_receive_message_length", -1)]
     ) as upstream:

@@ -102,7 +102,7 @@ class Campaign:
         pooler: by way of a PgBouncer, which is in trouble too; nothing takes over from Postgres then.
         rolling: every other process is of the version before, and some are rolled meanwhile.
         clock: Postgres has a clock of its own, which is set forward.
-        spicedb_on_postgres: SpiceDB keeps its relationships in a Postgres of its own, which is in trouble too.
+        spicedb_on_postgres: SpiceDB has a Postgres of its own, which is in trouble too.
         only: the kinds of trouble that are made; None: all.
     """
 
@@ -181,11 +181,7 @@ async def run(campaign: Campaign, home: Path) -> Result:
     clock = DatabaseClock(home / "clock") if campaign.clock else None
     async with contextlib.AsyncExitStack() as around:
         around.enter_context(clock.worn() if clock else contextlib.nullcontext())
-        relationships = (
-            around.enter_context(spicedb_on_postgres(home / "relationships"))
-            if campaign.spicedb_on_postgres
-            else None
-        )
+        relationships = around.enter_context(_below_spicedb(campaign, home))
         stack = around.enter_context(Stack(home))
         pair = around.enter_context(Pair(stack, home / "second"))
         collector = around.enter_context(Collector())
@@ -268,7 +264,6 @@ async def run(campaign: Campaign, home: Path) -> Result:
             await watch.at_rest()
             found += watch.found
             miscounted = await _miscounted(direct, collector, nemesis.done)
-        took = time.monotonic() - began
         return Result(
             campaign,
             nemesis.done,
@@ -278,10 +273,18 @@ async def run(campaign: Campaign, home: Path) -> Result:
             watch.passes,
             ledger,
             miscounted,
-            took,
+            time.monotonic() - began,
             codes,
             recorded,
         )
+
+
+def _below_spicedb(campaign: Campaign, home: Path) -> contextlib.AbstractContextManager[Stack | None]:
+    return (
+        spicedb_on_postgres(home / "relationships")
+        if campaign.spicedb_on_postgres
+        else contextlib.nullcontext()
+    )
 
 
 async def _prepare(settings: Settings, pair: Pair, *, with_topics: bool) -> None:

@@ -186,6 +186,27 @@ def test_a_connection_that_was_never_made_tells_why(text: str, code: ErrorCode, 
             ErrorCode.OVERLOADED,
         ),
         (S.INTERNAL, "panic", Unknown, ErrorCode.UNEXPECTED),
+        # What a SpiceDB on Postgres (1.54) passes on while that is away, starts, or has ended under a call.
+        (
+            S.UNKNOWN,
+            "failed to connect to `user=u database=d`: h:5432: dial error: dial tcp: connection refused",
+            Unknown,
+            ErrorCode.UNREACHABLE,
+        ),
+        (
+            S.UNKNOWN,
+            "failed to connect to `user=u database=d`: h:5432: FATAL: starting up (SQLSTATE 57P03)",
+            Unknown,
+            ErrorCode.UNREACHABLE,
+        ),
+        (
+            S.UNKNOWN,
+            "FATAL: terminating connection due to unexpected postmaster exit (SQLSTATE 57P01)",
+            Unknown,
+            ErrorCode.CONNECTION_LOST,
+        ),
+        (S.UNKNOWN, "unexpected EOF", Unknown, ErrorCode.CONNECTION_LOST),
+        (S.UNKNOWN, "ERROR: relation does not exist (SQLSTATE 42P01)", Unknown, ErrorCode.UNEXPECTED),
     ],
 )
 def test_without_a_reason_the_text_decides(

@@ -1,7 +1,7 @@
-"""SpiceDB with its relationships in a Postgres of its own, as in production; the stack's keeps them in memory.
+"""SpiceDB with its relationships in a Postgres of its own, as in production; the stack's has them in memory.
 
-In memory it reads all relationships of a type for each call, which a hundred thousand make slow, and makes one
-write after another. On Postgres reads have indexes, and writes meet each other.
+In memory it reads all relationships of a type for each call, which a hundred thousand make slow, and writes
+come one after another. On Postgres reads have indexes, and writes meet.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class _OnPostgres(SpiceDB):
 
 @contextmanager
 def spicedb_on_postgres(home: Path) -> Iterator[Stack]:
-    """Inside, stacks that start have such a SpiceDB; its Postgres is that of a stack of its own, in a folder."""
+    """Inside, stacks that start have such a SpiceDB; its Postgres is that of another stack, in a folder."""
     with LazyStack(home) as servers:
         url = servers.info.database_url
         with psycopg.connect(url) as connection:

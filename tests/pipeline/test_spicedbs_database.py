@@ -1,0 +1,53 @@
+"""SpiceDB answers, and its own database is away: steps wait, as for a SpiceDB that is away itself."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+import outbox
+from outbox.compose import schema
+from outbox.compose.worker import open_worker
+from outbox.stack import StackInfo
+from tests.audit.test_real_stores import ALICE, create, enqueue
+from tests.conftest import settings_for
+from tests.pipeline.ledger import until
+from tests.stack.lazy import LazyStack
+from tests.stack.spicedb_on_postgres import spicedb_on_postgres
+
+OPENED = """
+    SELECT b.error_code, q.error_code, q.strikes, q.state <> 'parked'
+    FROM outbox.queue q JOIN outbox.breakers b ON b.consumer = 'authz' WHERE q.intent_id = %s
+"""
+
+
+async def test_nothing_parks_while_it_is_away(
+    stack: StackInfo, database: str, agent: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("spicedb")
+    with spicedb_on_postgres(home / "database") as below, LazyStack(home / "server") as servers:
+        theirs = settings_for(stack, database).model_copy(
+            update={
+                "spicedb_endpoint": servers.info.spicedb_endpoint,
+                "spicedb_token": SecretStr(servers.info.spicedb_token),
+                "retry_max_strikes": 1,
+            }
+        )
+        await schema.apply(theirs, lambda _: True)
+        below.kill("postgres")
+        (intent,) = await enqueue(theirs, (create(agent, "daily"), ALICE))
+        async with open_worker(theirs) as worker:
+            working = asyncio.create_task(worker.run())
+            async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+
+                async def opened() -> tuple[Any, ...] | None:
+                    return await (await connection.execute(OPENED, [intent])).fetchone()
+
+                assert await until("the breaker to open", opened) == ("unreachable", "unreachable", 0, True)
+            below.start("postgres")
+            result = await outbox.wait(database, intent, timeout=240)
+            assert result.status is outbox.Status.SUCCEEDED
+            worker.stop()
+            await working
