@@ -125,7 +125,7 @@ class Stack:
             if port is None:
                 raise StackError(f"{component.title} has never run in {self.home}: run `outbox up` first")
             if self._running()[name]:
-                self._await(component, state)
+                self._keep(component, state)
                 return
             if ports.occupied([port]):
                 raise StackError(
@@ -204,7 +204,7 @@ class Stack:
         self._assign_ports(missing, state)
         with ThreadPoolExecutor() as pool:
             begun = [
-                pool.submit(self._start if component in missing else self._await, component, state)
+                pool.submit(self._start if component in missing else self._keep, component, state)
                 for component in wanted
             ]
         failures = [error for error in (future.exception() for future in begun) if error]
@@ -221,6 +221,15 @@ class Stack:
                 if state.ports.get(name) in {None, *taken}:
                     state.ports[name] = ports.pick(set(state.ports.values()))
             state.save(self.home)
+
+    def _keep(self, component: Component, state: State) -> None:
+        """Wait until one that runs answers; start one again that was about to end as it was looked for."""
+        try:
+            self._await(component, state)
+        except StackError:
+            if self._running()[component.name]:
+                raise
+            self._start(component, state)
 
     def _start(self, component: Component, state: State) -> None:
         """Start a server; where another process was quicker to take a port that was free, on another one."""

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
@@ -38,6 +39,9 @@ from temporalio.client import (
 )
 
 from outbox.stack import Stack, StackError, StackInfo
+from outbox.stack.stack import COMPONENTS
+from outbox.stack.state import State
+from outbox.stack.temporal import Temporal
 
 RELATIONSHIP = Relationship(
     resource=ObjectReference(object_type="kept", object_id="one"),
@@ -175,6 +179,26 @@ def test_up_restarts_only_what_died(stack: Stack, name: str) -> None:
     after = stack.status()
     assert after.pop(name) not in {pid, None}
     assert after == before
+
+
+class _DiesWhenAsked(Temporal):
+    """One that runs as it is looked for, and has ended by the time it is asked."""
+
+    def __init__(self, pid: int) -> None:
+        self._doomed = [pid]
+
+    def failure(self, state: State) -> str | None:
+        while self._doomed:
+            os.kill(self._doomed.pop(), signal.SIGKILL)
+        return super().failure(state)
+
+
+def test_up_restarts_what_dies_meanwhile(stack: Stack) -> None:
+    pid, where = stack.status()["temporal"], stack.info()
+    assert pid is not None
+    with patch.dict(COMPONENTS, {"temporal": _DiesWhenAsked(pid)}):
+        assert stack.up() == where
+    assert stack.status()["temporal"] not in {pid, None}
 
 
 def test_one_component_stops_and_starts_again_where_it_was(stack: Stack) -> None:
