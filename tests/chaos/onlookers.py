@@ -13,8 +13,8 @@ from tests.chaos.recorder import Recorder
 # Each has a connection. Who comes later waits for a place: what it is told it is told later.
 _WAITING_AT_ONCE = 30
 _LOOKING_AT_ONCE = 8
-# Far beyond what a campaign takes: its intents are asked for much faster than they are applied.
-_WAIT_SECONDS = 1800.0
+# Until the campaign gives up: its intents are asked for much faster than they are applied.
+_WAIT_SECONDS = 86_400.0
 _PAUSE_SECONDS = 0.05
 
 

@@ -32,14 +32,15 @@ OUTBOX = str(Path(sys.executable).with_name("outbox"))
 TOKEN = "an operator's, of this test"
 SECONDS = 240
 POLL_SECONDS = 0.1
-# Root makes the files read-only; then it is nobody in particular.
+# Root makes the files read-only; then it is nobody in particular. What is to run may itself lie in /tmp.
 _CONFINE = """\
-mount -o remount,bind,ro / && mount -t tmpfs none /tmp && cd / &&
+exec 3<"$0" && mount -o remount,bind,ro / && mount -t tmpfs none /tmp && cd / &&
+mkdir -p "$0" && mount --bind /proc/self/fd/3 "$0" &&
 exec unshare --user --map-user=10001 --map-group=10001 setpriv --no-new-privs "$@"
 """
 POD = (
     *("unshare", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"),
-    *("sh", "-c", _CONFINE, "sh"),
+    *("sh", "-c", _CONFINE, sys.prefix),
 )
 
 
