@@ -29,6 +29,7 @@ from tests.deploy.rendered import template
 from tests.deploy.test_manifests import containers, environment, loaded
 
 OUTBOX = str(Path(sys.executable).with_name("outbox"))
+ROOT = Path(__file__).parents[2]
 TOKEN = "an operator's, of this test"
 SECONDS = 240
 POLL_SECONDS = 0.1
@@ -40,7 +41,7 @@ exec unshare --user --map-user=10001 --map-group=10001 setpriv --no-new-privs "$
 """
 POD = (
     *("unshare", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"),
-    *("sh", "-c", _CONFINE, sys.prefix),
+    *("sh", "-c", _CONFINE, str(ROOT)),
 )
 
 
