@@ -36,7 +36,7 @@ POLL_SECONDS = 0.1
 # Root makes the files read-only; then it is nobody in particular. What is to run may itself lie in /tmp.
 _CONFINE = """\
 exec 3<"$0" && mount -o remount,bind,ro / && mount -t tmpfs none /tmp && cd / &&
-mkdir -p "$0" && mount --bind /proc/self/fd/3 "$0" &&
+mkdir -p "$0" && mount --no-canonicalize --bind /proc/self/fd/3 "$0" &&
 exec unshare --user --map-user=10001 --map-group=10001 setpriv --no-new-privs "$@"
 """
 POD = (
