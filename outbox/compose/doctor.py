@@ -9,7 +9,8 @@ from outbox.compose.checks import Finding
 from outbox.documentation import Problem, of_problem
 from outbox.settings import Settings
 
-_SECONDS = 10.0
+# Sooner than a driver gives up to connect, which would tell it in words of its own.
+_SECONDS = 8.0
 
 
 async def examine(settings: Settings) -> list[Finding]:

@@ -38,7 +38,7 @@ async def test_a_server_that_says_nothing_is_told_of_in_time_and_hides_nothing_o
         async with asyncio.timeout(120):
             findings = await examine(settings_for(stack, place))
     assert [(one.component, one.problem) for one in findings if one.problem] == [
-        ("Postgres", "no answer within 10 s")
+        ("Postgres", "no answer within 8 s")
     ]
     assert {one.component for one in findings if one.problem is None} == {"SpiceDB", "Temporal"}
 
