@@ -11,7 +11,7 @@ help:
 	@echo "make demo   start real Postgres, SpiceDB and Temporal, run a workload with failures, verify"
 	@echo "make test   all tests on the real servers   (ARGS=tests/unit/test_flow.py, ARGS='-k lane' for some)"
 	@echo "make examples   what is written in other languages, built and run: examples, a judge; needs node, npm and go"
-	@echo "make campaigns  short campaigns of troubles on both wires, and each row of the benchmarks once"
+	@echo "make campaigns  short campaigns of troubles on both wires, the alerts of each, the console under whatever is sent, and the benchmarks once"
 	@echo "make nemeses   stores that are restored, disks that are full, a clock that is set: on servers of their own"
 	@echo "make coverage   all of these tests, and which lines they reach"
 	@echo "make model  every state that a lane can reach with ARGS faults (2)"
@@ -47,11 +47,11 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/outbox demo
 
-# Most tests wait for servers more than they compute; files go in their order, so that no long one is the last.
+# Most tests wait for servers more than they compute, so there are more processes than cores; files go in their order, so that no long one is the last.
 # A file stays with one process, so where one file is asked for, others would only cost the time to start them.
 NAMED := $(filter tests/%,$(ARGS))
 ONE_FILE := $(and $(filter 1,$(words $(NAMED))),$(findstring .py,$(NAMED)))
-WORKERS := $(if $(ONE_FILE),-n 0,-n 4 --dist loadfile --no-loadscope-reorder)
+WORKERS := $(if $(ONE_FILE),-n 0,-n 6 --dist loadfile --no-loadscope-reorder)
 PYTEST = -m pytest $(WORKERS) --durations=15
 
 # WIRES=all: the traces on the Kafka wire, too, not only those that touch it.
