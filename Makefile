@@ -47,7 +47,8 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/outbox demo
 
-# Most tests wait for servers more than they compute, so there are more processes than cores; files go in their order, so that no long one is the last.
+# Most tests wait for servers more than they compute: more processes than cores. Files go in their order, so that no
+# long one is the last.
 # A file stays with one process, so where one file is asked for, others would only cost the time to start them.
 NAMED := $(filter tests/%,$(ARGS))
 ONE_FILE := $(and $(filter 1,$(words $(NAMED))),$(findstring .py,$(NAMED)))
