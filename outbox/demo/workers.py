@@ -16,7 +16,7 @@ SHORT_SETTINGS: Mapping[str, str] = {
     "OUTBOX_RETRY_CAP_SECONDS": "2",
 }
 _STOP_SECONDS = 10.0
-_TAIL_CHARACTERS = 500
+_TAIL_CHARACTERS = 1_000
 
 
 class DemoFailed(OutboxError):  # noqa: N818 - named for what it is
@@ -37,14 +37,14 @@ class Workers:
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._started = 0
 
-    async def start(self, **settings: str) -> int:
-        """Start one more worker, with settings of its own, and return its number."""
+    async def start(self, *options: str, **settings: str) -> int:
+        """Start one more worker, with options and settings of its own, and return its number."""
         self._started += 1
         self._logs.mkdir(parents=True, exist_ok=True)
         with self._log(self._started).open("wb") as log:
             # A group of its own: Ctrl-C is for the demo, which stops its workers in order.
             self._running[self._started] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "outbox", "run"),
+                *(sys.executable, "-m", "outbox", "run", *options),
                 env=self._environment | settings,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -67,11 +67,13 @@ class Workers:
         """
         for number, process in self._running.items():
             if process.returncode is not None:
-                log = self._log(number)
-                tail = log.read_text(errors="replace")[-_TAIL_CHARACTERS:].strip()
                 raise DemoFailed(
-                    f"worker {number} ended by itself, exit code {process.returncode} (see {log}): {tail}"
+                    f"worker {number} ended by itself, exit code {process.returncode} {self._words(number)}"
                 )
+
+    def last_words(self) -> str:
+        """What the newest worker wrote last."""
+        return f"worker {self._started} {self._words(self._started)}"
 
     async def stop(self) -> None:
         """Ask all workers to drain, and wait until they have ended."""
@@ -80,6 +82,10 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
         await asyncio.gather(*map(_ended, left))
+
+    def _words(self, number: int) -> str:
+        log = self._log(number)
+        return f"(see {log}): {log.read_text(errors='replace')[-_TAIL_CHARACTERS:].strip()}"
 
     def _log(self, number: int) -> Path:
         return self._logs / f"worker-{number}.log"
