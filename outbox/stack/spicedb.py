@@ -11,26 +11,29 @@ from outbox.stack import library
 from outbox.stack.component import Command
 from outbox.stack.state import State
 
-_MODULE = "outbox.stack.spicedb_server"
-
 
 class SpiceDB:
     """One server with its journal in `<home>/spicedb`."""
 
     name: ClassVar[str] = "spicedb"
     title: ClassVar[str] = "SpiceDB"
+    module: ClassVar[str] = "outbox.stack.spicedb_server"
     port_names: ClassVar[tuple[str, ...]] = ("spicedb",)
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def prepare(self, home: Path, state: State, tell: Callable[[str], None]) -> None:
-        """Make its folder and have the native library at hand."""
+        """Make its folder, clear it of old sockets, and have the native library at hand."""
         del state
-        (home / self.name).mkdir(exist_ok=True)
+        folder = home / self.name
+        folder.mkdir(exist_ok=True)
+        # A server that was killed leaves its socket there.
+        for leftover in folder.glob("spicedb-streaming-*.sock"):
+            leftover.unlink()
         library.ensure(tell)
 
     def command(self, home: Path, state: State) -> Command:
         """Our server; the token travels in the environment, where no process list shows it."""
-        argv = [sys.executable, "-m", _MODULE, str(home / self.name), str(state.ports["spicedb"])]
+        argv = [sys.executable, "-m", self.module, str(home / self.name), str(state.ports["spicedb"])]
         env = {
             **os.environ,
             **library.environment(),
@@ -42,7 +45,7 @@ class SpiceDB:
 
     def matches(self, home: Path, command_line: Sequence[str]) -> bool:
         """A server names its folder."""
-        return list(command_line[1:4]) == ["-m", _MODULE, str(home / self.name)]
+        return list(command_line[1:4]) == ["-m", self.module, str(home / self.name)]
 
     def failure(self, state: State) -> str | None:
         """Read the schema with the stack's token; that there is none yet is an answer too."""

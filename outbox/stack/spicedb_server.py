@@ -172,8 +172,6 @@ def main() -> None:
     """Read the arguments and serve."""
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     os.umask(0o077)
-    for leftover in folder.glob("spicedb-streaming-*.sock"):
-        leftover.unlink()
     journal = Journal(folder / "journal")
     engine = Engine()
     ledger = Ledger(engine, journal)

@@ -5,7 +5,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from pydantic import SecretStr
 
 import outbox
 from outbox.compose import schema
@@ -28,12 +27,12 @@ async def test_nothing_parks_while_it_is_away(
 ) -> None:
     home = tmp_path_factory.mktemp("spicedb")
     with spicedb_on_postgres(home / "database") as below, LazyStack(home / "server") as servers:
-        theirs = settings_for(stack, database).model_copy(
-            update={
-                "spicedb_endpoint": servers.info.spicedb_endpoint,
-                "spicedb_token": SecretStr(servers.info.spicedb_token),
-                "retry_max_strikes": 1,
-            }
+        theirs = settings_for(
+            stack,
+            database,
+            spicedb_endpoint=servers.info.spicedb_endpoint,
+            spicedb_token=servers.info.spicedb_token,
+            retry_max_strikes=1,
         )
         await schema.apply(theirs, lambda _: True)
         below.kill("postgres")

@@ -7,10 +7,11 @@ come one after another. On Postgres reads have indexes, and writes meet.
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 from unittest.mock import patch
 
 import psycopg
@@ -26,7 +27,6 @@ from outbox.stack.state import State
 from tests.stack.lazy import LazyStack
 
 _HERE = Path(__file__)
-_MODULE = "tests.stack.spicedb_on_postgres"
 _URL = "SPICEDB_DATASTORE_URI"
 _WRITERS = 8
 
@@ -34,19 +34,15 @@ _WRITERS = 8
 class _OnPostgres(SpiceDB):
     """The stack's SpiceDB, but for what keeps its relationships."""
 
+    module: ClassVar[str] = "tests.stack.spicedb_on_postgres"
+
     def __init__(self, url: str) -> None:
         self._url = url
 
     def command(self, home: Path, state: State) -> Command:
         """This module's server; the database's password travels in the environment."""
         usual = super().command(home, state)
-        root = str(_HERE.parents[2])
-        argv = [usual.argv[0], "-m", _MODULE, *usual.argv[3:]]
-        return replace(usual, argv=argv, env={**usual.env, _URL: self._url, "PYTHONPATH": root})
-
-    def matches(self, home: Path, command_line: Sequence[str]) -> bool:
-        """A server names its folder."""
-        return list(command_line[1:4]) == ["-m", _MODULE, str(home / self.name)]
+        return replace(usual, env={**usual.env, _URL: self._url, "PYTHONPATH": str(_HERE.parents[2])})
 
 
 @contextmanager
