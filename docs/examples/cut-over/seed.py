@@ -56,3 +56,4 @@ async def main(count: int) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main(int(sys.argv[1])))
+    old_platform.end()

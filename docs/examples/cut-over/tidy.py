@@ -64,3 +64,4 @@ async def main(lines: Iterable[str]) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main(sys.stdin))
+    old_platform.end()
