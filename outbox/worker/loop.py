@@ -209,6 +209,9 @@ class Worker:
         except asyncio.CancelledError:
             return Unknown(ErrorCode.RELEASED, "the worker was stopped while the step was under way")
         except Exception as error:
+            if isinstance(error, DBAPIError) and is_passing(error):
+                # An effect asked our ledger whose a stamp is: no strike, as it passes by itself.
+                return Unknown(ErrorCode.CONNECTION_LOST, f"postgres: {why(error)}"[:500])
             # Anything may have happened: it is unknown, and parks when it keeps happening.
             log.exception("step.unexpected")
             return Unknown(ErrorCode.UNEXPECTED, f"{type(error).__name__}: {error}"[:500])

@@ -277,6 +277,19 @@ class TestHowAStepComesOut:
         assert message == ("KeyError: '" + "x" * 1000)[:500]
         assert postgres.settled[0][1].unknown
 
+    def test_as_postgres_is_away_when_an_effect_asks_the_ledger(self) -> None:
+        away = refuses(AwayError("the connection is lost"))
+        postgres, _ = self.run(CREATE, lambda _: away())
+        assert postgres.outcomes() == [
+            (Action.RETRY, ErrorCode.CONNECTION_LOST, "postgres: the connection is lost")
+        ]
+        assert postgres.settled[0][1].unknown
+        assert not postgres.settled[0][1].strike
+
+    def test_by_what_postgres_refuses_an_effect_that_asks_the_ledger(self) -> None:
+        postgres, _ = self.run(CREATE, lambda _: refuses(DeniedError("denied"))())
+        assert [one.error_code for _, one in postgres.settled] == [ErrorCode.UNEXPECTED]
+
     @pytest.mark.parametrize("strikes", [3, 4])
     def test_once_its_workers_died_too_often_it_is_parked_unapplied(self, strikes: int) -> None:
         killer = replace(CREATE, strikes=strikes)
