@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from grpc import StatusCode as Status
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
@@ -96,6 +97,7 @@ TROUBLES = st.builds(
 ).filter(lambda trouble: not (trouble.method in {UPDATE, DELETE} and trouble.kind == "late"))
 
 
+@pytest.mark.campaign
 @settings(
     max_examples=200 if EXPLORE else 12,
     derandomize=not EXPLORE,
