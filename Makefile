@@ -68,7 +68,7 @@ examples: $(READY)
 	$(BIN)/python -m pytest -n 0 --durations=15 -m toolchain tests/examples tests/outside $(ARGS)
 
 # What they start keeps both cores busy by itself.
-campaigns: WORKERS := -n 2 --dist loadfile
+campaigns: WORKERS := -n 3 --dist loadfile
 campaigns: $(READY)
 	$(BIN)/python $(PYTEST) -m campaign $(ARGS)
 
