@@ -67,7 +67,7 @@ examples: $(READY)
 		{ echo "make examples needs node, npm and go, and there is no $$tool: https://nodejs.org, https://go.dev"; exit 1; }; done
 	$(BIN)/python -m pytest -n 0 --durations=15 -m toolchain tests/examples tests/outside $(ARGS)
 
-# What they start keeps both cores busy by itself.
+# Fewer processes than of tests: what they start keeps both cores busy by itself.
 campaigns: WORKERS := -n 3 --dist loadfile
 campaigns: $(READY)
 	$(BIN)/python $(PYTEST) -m campaign $(ARGS)

@@ -278,8 +278,7 @@ class TestHowAStepComesOut:
         assert postgres.settled[0][1].unknown
 
     def test_as_postgres_is_away_when_an_effect_asks_the_ledger(self) -> None:
-        away = refuses(AwayError("the connection is lost"))
-        postgres, _ = self.run(CREATE, lambda _: away())
+        postgres, _ = self.run(CREATE, lambda _: refuses(AwayError("the connection is lost"))())
         assert postgres.outcomes() == [
             (Action.RETRY, ErrorCode.CONNECTION_LOST, "postgres: the connection is lost")
         ]
