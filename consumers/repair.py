@@ -51,13 +51,15 @@ class RepairEffects:
             outcome = await self._bring_about(dispatch)
         except StoreFailure as failure:
             return undecided(failure.outcome)
-        if isinstance(outcome, Conflict):
-            _log.warning("repair_left_alone", schedule_id=dispatch.schedule_id, reason=outcome.message)
-            return Done()
-        return outcome
+        if not isinstance(outcome, Conflict):
+            return outcome
+        _log.warning("repair_left_alone", schedule_id=dispatch.schedule_id, reason=outcome.message)
+        # An adoption's stamp may be there, or land yet. No attempt may go on once one has begun to take it
+        # back, so that is left to a look: after a conflict that holds, there is nothing else.
+        return outcome if dispatch.adopts and dispatch.unknown else Done()
 
     async def look(self, dispatch: Dispatch) -> Outcome:
-        """End a repair that an operator discards: what it did stands, save an adoption's stamp."""
+        """End a repair that is given up or discarded: what it did stands, save an adoption's stamp."""
         return await self._authz.withdraw(dispatch) if dispatch.adopts else Done()
 
     async def _bring_about(self, dispatch: Dispatch) -> Outcome:
@@ -133,22 +135,13 @@ class RepairEffects:
         """Make what is there the live schedule, by a stamp in SpiceDB: Temporal's memo can't change."""
         there = await self._temporal.definition(dispatch)
         if there is None or there[0] != Found(None):
-            return await self._give_up(dispatch, "Temporal has no schedule without a stamp under the name")
+            return _not_adopted(dispatch, "Temporal has no schedule without a stamp under the name")
         stamped = await self._authz.adopt(dispatch)
         if isinstance(stamped, Conflict):
-            return await self._give_up(dispatch, "in SpiceDB it has no owner, or a stamp already")
+            return _not_adopted(dispatch, "in SpiceDB it has no owner, or a stamp already")
         if not isinstance(stamped, Done):
             return stamped
         return replace(stamped, live=Live.SET, definition=there[1])
-
-    async def _give_up(self, dispatch: Dispatch, reason: str) -> Outcome:
-        """End an adoption that there is nothing for; the stamp of an attempt without an answer goes."""
-        if dispatch.unknown:
-            withdrawn = await self._authz.withdraw(dispatch)
-            if not isinstance(withdrawn, Done):
-                return withdrawn
-        message = f"{dispatch.schedule_id} can't be adopted: {reason}"
-        return Conflict(ErrorCode.CONFLICT_FOREIGN, message)
 
     async def _restore_adopted(self, dispatch: Dispatch, live: UUID) -> Outcome:
         """Restore an adopted schedule's stamp, and the schedule too where the ledger has its description."""
@@ -170,6 +163,10 @@ class RepairEffects:
         if there is None:
             return await self._temporal.apply(_create_of(dispatch, live))
         return await self._bring_back(dispatch, there[0]) or stamped
+
+
+def _not_adopted(dispatch: Dispatch, reason: str) -> Conflict:
+    return Conflict(ErrorCode.CONFLICT_FOREIGN, f"{dispatch.schedule_id} can't be adopted: {reason}")
 
 
 def _create_of(dispatch: Dispatch, live: UUID) -> Dispatch:

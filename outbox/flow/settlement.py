@@ -212,10 +212,9 @@ def _rejected(
     dispatch: Dispatch, outcome: Refused | Conflict, policy: RetryPolicy, jitter: random.Random
 ) -> Settlement:
     step = dispatch.step
-    if step.rejected is None:
-        # What can only converge is retried, whatever the store says, until a person is needed.
-        return _again(dispatch, outcome, policy, jitter, strike=True)
-    if dispatch.unknown and not dispatch.look:
+    # A repair that meets a conflict is done with it; it says so only where it has something to take back.
+    gives_up = step.rejected is not None or isinstance(outcome, Conflict)
+    if gives_up and dispatch.unknown and not dispatch.look:
         return Settlement(
             **_names(dispatch),
             action=Action.HOLD,
@@ -223,6 +222,9 @@ def _rejected(
             error_message=outcome.message,
             store=StoreHealth.UP,
         )
+    if step.rejected is None:
+        # What can only converge is retried, whatever the store says, until a person is needed.
+        return _again(dispatch, outcome, policy, jitter, strike=True)
     if len(dispatch.run) > 1 and not dispatch.is_discarded:
         return _split(dispatch, outcome)
     if dispatch.look:

@@ -807,12 +807,21 @@ class TestAdopt:
             f"{SCHEDULE_ID} can't be adopted: in SpiceDB it has no owner, or a stamp already"
         ]
 
-    def test_given_up_after_an_unknown_attempt_its_stamp_goes(self) -> None:
-        world = World(owner() | {stamp(OURS)})
-        assert self.run(world, unknown=True) == Done()
-        assert world.tuples == owner() | {mark(OURS)}
-        world = World(owner() | {stamp(OURS)}, instead=fails(BUSY, 1))
-        assert self.run(world, unknown=True) == BUSY
+    @pytest.mark.parametrize(
+        ("tuples", "schedule", "reason"),
+        [
+            (owner() | {stamp(OURS)}, None, "Temporal has no schedule without a stamp under the name"),
+            (frozenset(), Schedule(None), "in SpiceDB it has no owner, or a stamp already"),
+        ],
+    )
+    def test_given_up_after_an_unknown_attempt_it_is_looked_at_and_nothing_is_written_yet(
+        self, tuples: frozenset[Tuple], schedule: Schedule | None, reason: str
+    ) -> None:
+        world = World(tuples, schedule)
+        message = f"{SCHEDULE_ID} can't be adopted: {reason}"
+        assert self.run(world, unknown=True) == conflict(ErrorCode.CONFLICT_FOREIGN, message)
+        assert world.tuples == tuples
+        assert self.reasons() == [message]
 
     def test_a_stamp_that_may_have_been_written_is_tried_again(self) -> None:
         assert self.run(World(owner(), Schedule(None), instead=fails(SILENT, 2))) == SILENT
@@ -821,7 +830,7 @@ class TestAdopt:
         assert self.run(World(held(LIVE), WHOLE), live_intent=LIVE) == Done()
         assert self.reasons() == [f"{SCHEDULE_ID} exists, created by intent {LIVE}"]
 
-    def test_discarded_it_gives_its_stamp_back(self) -> None:
+    def test_given_up_or_discarded_it_gives_its_stamp_back(self) -> None:
         asked = dispatch(EventType.REPAIR_REQUESTED, kind=Kind.REPAIR, request=self.REQUEST)
         world = World(owner() | {stamp(OURS)})
         assert world.run(world.repair(asked).look(asked)) == Done("token")

@@ -156,6 +156,20 @@ def test_a_rejection_after_an_unknown_attempt_holds(event: EventType) -> None:
     assert settled.error_code is ErrorCode.REFUSED
 
 
+def test_a_repair_that_gives_up_after_an_unknown_attempt_holds_and_is_repaired_by_a_look() -> None:
+    conflict = Conflict(ErrorCode.CONFLICT_FOREIGN, "no")
+    settled = settle(dispatch(EventType.REPAIR_REQUESTED, unknown=True), conflict)
+    assert (settled.action, settled.error_code, settled.store) == (
+        Action.HOLD,
+        ErrorCode.CONFLICT_FOREIGN,
+        StoreHealth.UP,
+    )
+    looked = settle(dispatch(EventType.REPAIR_REQUESTED, unknown=True, look=True, cause=CAUSE), Done())
+    assert (looked.next_event, looked.error_code) == (EventType.REPAIRED, None)
+    # A refusal is no reason to give a repair up.
+    assert settle(dispatch(EventType.REPAIR_REQUESTED, unknown=True), REFUSAL).action is Action.RETRY
+
+
 @pytest.mark.parametrize(
     ("event", "following"),
     [
