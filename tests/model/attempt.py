@@ -90,6 +90,10 @@ class _Temporal(_Client):
         described = await self.read(schedule_id, call)
         return None if described is None else described.found
 
+    async def definition(self, schedule_id: str, call: Bounds) -> tuple[Found, dict[str, Any]] | None:
+        described = await self.read(schedule_id, call)
+        return None if described is None else (described.found, {"described": "as it is"})
+
     async def update(
         self, dispatch: Dispatch, present: Described, call: Bounds, *, revision: UUID | None, changes: object
     ) -> Any:

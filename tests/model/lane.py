@@ -16,11 +16,13 @@ from outbox.flow.table import REQUESTED, TERMINALS, EventType, Kind, Live
 SCHEDULE_ID = "agent--nightly"
 _REQUEST = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
 _FIRST_REPAIR = 100
+LEGACY = (-1,)
+"""How a schedule from before the outbox is defined."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An intent of the scenario.
+    """An intent of the scenario; a repair is an adoption.
 
     Attributes:
         by: the user who owns what is created; none: a principal without identity.
@@ -122,7 +124,9 @@ def dispatch(lane: Lane, entries: tuple[Entry, ...]) -> Dispatch:
         else entries[head.number]
     )
     kind = Kind.REPAIR if repairs else entry.kind
-    updates = kind is Kind.UPDATE
+    updates, adopts = kind is Kind.UPDATE, kind is Kind.REPAIR and not repairs
+    adopted = lane.live is not None and entries[lane.live].kind is Kind.REPAIR
+    described = {"described": "as it was"} if adopted and (repairs or updates) else {}
     as_is = repairs or (updates and head.looking)
     made_of = lane.definition if as_is else (*lane.definition, head.number) if updates else (head.number,)
     changed = None if lane.revision is None else intent_id(lane.revision)
@@ -137,9 +141,12 @@ def dispatch(lane: Lane, entries: tuple[Entry, ...]) -> Dispatch:
         unknown=head.unknown,
         cause=head.cause,
         look=head.looking,
-        request=_REQUEST | {"bad": entry.bad, "definition": made_of},
+        request=_REQUEST
+        | {"bad": entry.bad, "definition": made_of}
+        | ({"adopt": True} if adopts else described),
         creator=Creator(user_id=entry.by),
         live_intent=None if lane.live is None else intent_id(lane.live),
+        live_adopted=adopted,
         run=(intent_id(head.number),) if updates else (),
         revision=changed if repairs or updates else None,
     )
@@ -182,8 +189,12 @@ def hand_over(lane: Lane, entries: tuple[Entry, ...]) -> Lane | None:
 
 def _end(lane: Lane, head: Head, live: Live) -> Lane:
     stamps = {Live.SET: head.number, Live.CLEAR: None}
-    made_of = {Live.SET: (head.number,), Live.CLEAR: (), Live.REVISE: (*lane.definition, head.number)}
-    repairs = head.number >= _FIRST_REPAIR
+    repairs, adopts = head.number >= _FIRST_REPAIR, head.event is EventType.REPAIRED
+    made_of = {
+        Live.SET: LEGACY if adopts else (head.number,),
+        Live.CLEAR: (),
+        Live.REVISE: (*lane.definition, head.number),
+    }
     return replace(
         lane,
         head=None,
@@ -191,5 +202,7 @@ def _end(lane: Lane, head: Head, live: Live) -> Lane:
         live=stamps.get(live, lane.live),
         definition=made_of.get(live, lane.definition),
         hold=lane.hold or head.unknown,
-        verify=max(lane.verify, 1 if repairs else 2) if head.unknown else lane.verify,
+        verify=max(lane.verify, 1 if head.event is EventType.REPAIRED else 2)
+        if head.unknown
+        else lane.verify,
     )

@@ -7,7 +7,7 @@ from consumers.authz.client import Tuple
 from consumers.authz.names import INTENT, OWNER, REGISTERED_BY, SCHEDULE, USER
 from outbox.flow.table import Kind
 from tests.model.explore import Scenario
-from tests.model.lane import SCHEDULE_ID, Entry
+from tests.model.lane import LEGACY, SCHEDULE_ID, Entry
 from tests.model.stores import Schedule, SpiceDB, Stores, Temporal
 
 _ALICE, _BOB = Entry(Kind.CREATE, "alice"), Entry(Kind.CREATE, "bob")
@@ -31,13 +31,20 @@ _CHANGED = {
     "create, update, delete, create by another": (_ALICE, _UPDATE, _DELETE, _BOB),
     "update, create, update": (_UPDATE, _ALICE, _UPDATE),
 }
+_ADOPT = Entry(Kind.REPAIR)
+_ADOPTED = {
+    "adopt, adopt": (_ADOPT, _ADOPT),
+    "adopt, delete": (_ADOPT, _DELETE),
+    "adopt, create, update, delete": (_ADOPT, _ALICE, _UPDATE, _DELETE),
+}
 _STRANGER = "another-outbox"
 _OWNED = Tuple(SCHEDULE, SCHEDULE_ID, OWNER, USER, "mallory")
 _STAMPED = Tuple(SCHEDULE, SCHEDULE_ID, REGISTERED_BY, INTENT, _STRANGER)
 
+_LEGACY = Stores(SpiceDB(frozenset({_OWNED})), Temporal(Schedule(None, definition=LEGACY), "theirs"))
 _BEFORE = {
     "a free name": Stores(),
-    "a legacy schedule": Stores(SpiceDB(frozenset({_OWNED})), Temporal(Schedule(None), "theirs")),
+    "a legacy schedule": _LEGACY,
     "foreign relationships": Stores(SpiceDB(frozenset({_OWNED, _STAMPED}))),
     "a foreign schedule": Stores(temporal=Temporal(Schedule(_STRANGER), "theirs")),
 }
@@ -48,3 +55,5 @@ def scenarios() -> Iterator[Scenario]:
         yield Scenario(f"{lane}; {held}", entries, before, legacy=held == "a legacy schedule")
     for lane, entries in _CHANGED.items():
         yield Scenario(lane, entries)
+    for lane, entries in _ADOPTED.items():
+        yield Scenario(lane, entries, _LEGACY, legacy=True)

@@ -10,7 +10,7 @@ from consumers.authz.client import AuthzClient, Tuple
 from consumers.authz.effects import AuthzEffects, relationships_of
 from consumers.calls import StoreFailure
 from consumers.repair import RepairEffects
-from consumers.temporal.client import Found, TemporalClient
+from consumers.temporal.client import TemporalClient
 from consumers.temporal.effects import TemporalEffects
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Creator, Dispatch, Standing
@@ -98,12 +98,6 @@ class Ledger:
         return STANDINGS.get(stamp, Standing.FOREIGN)
 
 
-class Describes(_Temporal):
-    async def definition(self, schedule_id: str, call: Any) -> tuple[Found, dict[str, Any]] | None:
-        present = await self.read(schedule_id, call)
-        return None if present is None else (present.found, {"described": "as it is"})
-
-
 @dataclass
 class World:
     """The two stores, and what was asked of them.
@@ -122,7 +116,7 @@ class World:
         return AuthzEffects(cast("AuthzClient", _Authz(attempted)), Ledger())
 
     def temporal(self, attempted: Dispatch) -> TemporalEffects:
-        return TemporalEffects(cast("TemporalClient", Describes(attempted)), Ledger(), _INSTANCE)
+        return TemporalEffects(cast("TemporalClient", _Temporal(attempted)), Ledger(), _INSTANCE)
 
     def repair(self, attempted: Dispatch) -> RepairEffects:
         return RepairEffects(self.authz(attempted), self.temporal(attempted))

@@ -218,10 +218,6 @@ _ATTEMPTS = (
         "what takes away meets nobody: it names what it takes",
         lambda one: one.came is Came.CONFLICT and one.step in _of(E.COMPENSATION_REQUESTED, E.UNSCHEDULED),
     ),
-    _attempt(
-        "what others hold is no conflict of a repair: it leaves that alone, and is done",
-        lambda one: one.came is Came.CONFLICT and one.step in _of(E.REPAIR_REQUESTED),
-    ),
 )
 
 _SETTLES = (
@@ -311,8 +307,12 @@ _SETTLES = (
         lambda one: one.came is Came.CONFLICT and one.step in _of(E.COMPENSATION_REQUESTED, E.UNSCHEDULED),
     ),
     _settle(
-        "what others hold is no conflict of a repair: it leaves that alone, and is done",
-        lambda one: one.came is Came.CONFLICT and one.step in _of(E.REPAIR_REQUESTED),
+        "a repair tells of a conflict only to have an adoption's stamp looked for",
+        lambda one: (
+            one.came is Came.CONFLICT
+            and one.step == step_of(E.REPAIR_REQUESTED, look=False)
+            and one.became in {Became.ADVANCED, Became.RETRIED, Became.PARKED}
+        ),
     ),
 )
 
