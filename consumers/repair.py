@@ -70,8 +70,7 @@ class RepairEffects:
         if dispatch.live_adopted:
             return await self._restore_adopted(dispatch, dispatch.live_intent)
         if dispatch.adopts:
-            message = f"{dispatch.schedule_id} exists, created by intent {dispatch.live_intent}"
-            return Conflict(ErrorCode.CONFLICT_LIVE, message)
+            return _is_live(dispatch)
         return await self._restore(dispatch, dispatch.live_intent)
 
     async def _restore(self, dispatch: Dispatch, live: UUID) -> Outcome:
@@ -120,11 +119,14 @@ class RepairEffects:
 
     async def _reclaim(self, dispatch: Dispatch, stamp: str) -> Outcome:
         """Have what carries the stamp in both stores live again: it stays as it is."""
+        if str(dispatch.live_intent) == stamp:
+            # The ledger knows how it is defined. Temporal may tell of an update that failed, and landed late.
+            return _is_live(dispatch)
         found = await self._temporal.find(dispatch)
         if found is None or found != Found(stamp) or not await self._authz.carries(dispatch, stamp):
             message = f"{dispatch.schedule_id} can't be reclaimed: the stores don't agree on {stamp} any more"
             return Conflict(ErrorCode.CONFLICT_FOREIGN, message)
-        if dispatch.live_intent is not None and str(dispatch.live_intent) != stamp:
+        if dispatch.live_intent is not None:
             # An older ledger's, of which nothing is left.
             await self._authz.retire(dispatch, str(dispatch.live_intent))
         return Done(live=Live.RECLAIM, revision=revision_of(found))
@@ -163,6 +165,11 @@ class RepairEffects:
         if there is None:
             return await self._temporal.apply(_create_of(dispatch, live))
         return await self._bring_back(dispatch, there[0]) or stamped
+
+
+def _is_live(dispatch: Dispatch) -> Conflict:
+    message = f"{dispatch.schedule_id} exists, created by intent {dispatch.live_intent}"
+    return Conflict(ErrorCode.CONFLICT_LIVE, message)
 
 
 def _not_adopted(dispatch: Dispatch, reason: str) -> Conflict:

@@ -765,9 +765,13 @@ class TestReclaim:
         world = World(held(LIVE), WHOLE)
         assert self.run(world, live_intent=ENDED) == Done(live=Live.RECLAIM)
         assert world.tuples == held(LIVE) | {mark(ENDED)}
-        world = World(held(LIVE), WHOLE)
-        assert self.run(world, live_intent=LIVE) == Done(live=Live.RECLAIM)
-        assert world.tuples == held(LIVE)
+
+    def test_what_is_live_stays_as_the_ledger_has_it(self) -> None:
+        world = World(held(LIVE), replace(WHOLE, revision=str(ENDED)))
+        assert self.run(world, live_intent=LIVE) == Done()
+        assert world.calls == []
+        [line] = self.logs
+        assert line["reason"] == f"{SCHEDULE_ID} exists, created by intent {LIVE}"
 
 
 class TestAdopt:

@@ -20,6 +20,7 @@ from outbox.flow.settlement import Settlement
 from outbox.flow.table import TERMINALS, Consumer, EventType, Kind, Status
 from outbox.verify.checker import check
 from outbox.verify.records import Event, Intent, Ledger, Pending, Scheduled, Stores
+from tests.simulation.ledger.tables import Event as Logged
 from tests.simulation.ledger.tables import Row, revised
 from tests.simulation.temporal import NAMESPACE, Standing
 from tests.simulation.world import Ground, World
@@ -283,6 +284,7 @@ def judge(world: World) -> None:
         if lane.live_intent is not None and lane.live_intent not in world.postgres.intents:
             world.violate(f"{name}: the live intent {lane.live_intent} was pruned")
         elif not any(row.schedule_id == name for row in world.postgres.queue.values()):
+            _judge_remembered(world, name)
             _judge_definition(world, name)
     for event in world.log.values():
         terminal = TERMINALS.get(event.type)
@@ -290,20 +292,21 @@ def judge(world: World) -> None:
             world.violate(f"{event.intent_id} failed for {event.error_code}, which is no decision of a store")
 
 
+def _judge_remembered(world: World, name: str) -> None:
+    """What the ledger has is what the create asked for, changed by the updates that were done, in order."""
+    made, found = _made(world, name), world.postgres.definition(name)
+    if made is not None and found != (by_log := _by_the_log(world, made)):
+        world.violate(f"{name}: the ledger has {found}, by the updates it is {by_log}")
+
+
 def _judge_definition(world: World, name: str) -> None:
-    """What Temporal has is what the create asked for, changed by the updates that were done, in order."""
-    standing, live = world.temporal.schedules.get(name), world.postgres.live_intent(name)
-    log = [event for event in world.log.values() if event.schedule_id == name]
-    made = next((one for one in log if one.intent_id == live and one.type is EventType.CREATED), None)
-    if standing is None or live is None or made is None or made.lease_number is None:
+    """Temporal has that, too."""
+    standing, made = world.temporal.schedules.get(name), _made(world, name)
+    if standing is None or made is None or made.lease_number is None:
         return  # gone by a hand, or not created by this ledger
-    definition: Mapping[str, Any] = world.known[live].request
-    for event in log[log.index(made) :]:
-        if event.type is EventType.UPDATED:
-            definition = revised(definition, world.known[event.intent_id].request)
     expected = _at_once(
         schedule_of(
-            definition,
+            _by_the_log(world, made),
             name,
             revision=world.postgres.lanes[name].revision,
             namespace=NAMESPACE,
@@ -318,6 +321,23 @@ def _judge_definition(world: World, name: str) -> None:
             one.state.notes = ""
     if found != expected:
         world.violate(f"{name}: Temporal has {standing.schedule}, by the updates it is {expected}")
+
+
+def _made(world: World, name: str) -> Logged | None:
+    """By which event a schedule is live; None: none is, or it was adopted as it was."""
+    live = world.postgres.live_intent(name)
+    return next(
+        (one for one in world.log.values() if one.intent_id == live and one.type is EventType.CREATED), None
+    )
+
+
+def _by_the_log(world: World, made: Logged) -> Mapping[str, Any]:
+    log = [event for event in world.log.values() if event.schedule_id == made.schedule_id]
+    definition: Mapping[str, Any] = world.known[made.intent_id].request
+    for event in log[log.index(made) :]:
+        if event.type is EventType.UPDATED:
+            definition = revised(definition, world.known[event.intent_id].request)
+    return definition
 
 
 def _at_once(building: Coroutine[Any, Any, Schedule]) -> Schedule:
