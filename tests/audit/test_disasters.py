@@ -128,6 +128,25 @@ async def test_a_ledger_that_is_lost_is_built_again_from_the_stores(
         assert (await judge(empty))[0] == []
 
 
+async def test_what_is_reclaimed_twice_keeps_what_was_updated_in_between(
+    settings: Settings, stack: StackInfo, agent: str, stores: World
+) -> None:
+    """As of two operators, the second one of whom asks by what was found before the first one was heard."""
+    async with restored(stack, settings) as empty:
+        await enqueue(settings, (create(agent, "one"), ALICE))
+        await converge(settings)
+        drifts = await found(empty, agent)
+        await reclaim(empty, drifts.values())
+        await enqueue(empty, (outbox.UpdateSchedule(agent_id=agent, name="one", interval_seconds=60), ALICE))
+        await converge(empty)
+        await reclaim(empty, drifts.values())
+        await enqueue(empty, (outbox.UpdateSchedule(agent_id=agent, name="one", paused=True), ALICE))
+        await converge(empty)
+        assert await stores.every("one") == 60
+        assert (await compare_stores(empty, ids={f"{agent}--one"})).drifts == []
+        assert (await judge(empty))[0] == []
+
+
 async def test_no_live_owner_loses_anything_to_a_ledger_that_went_back_in_time(
     settings: Settings, stack: StackInfo, agent: str, stores: World
 ) -> None:

@@ -347,14 +347,18 @@ class TestAdoption:
         assert outcome.code is ErrorCode.RACED
         assert await world.tuples() == {one for one in before if one.relation == "editor"}
 
-    async def test_given_up_after_a_lost_answer_takes_its_stamp_back_alone(
+    async def test_given_up_after_a_lost_answer_has_its_stamp_taken_back_alone_by_a_look(
         self, world: World, spicedb: FaultProxy
     ) -> None:
         before, intent = await world.legacy(), uuid4()
         spicedb.lose_reply("WriteRelationships")
         assert isinstance(await world.adopt(intent), Unknown)
         await world.schedules.delete(world.schedule_id, Call.within(30))
-        assert await world.adopt(intent, unknown=True) == Done()
+        given_up = await world.adopt(intent, unknown=True)
+        assert isinstance(given_up, Conflict)
+        assert given_up.code is ErrorCode.CONFLICT_FOREIGN
+        assert not await world.ended(intent), "no attempt ends what the next one may go on with"
+        assert isinstance(await world.effects.look(world.adopting(intent, look=True)), Done)
         assert await world.tuples() == before
         assert await world.ended(intent)
 
@@ -363,7 +367,8 @@ class TestAdoption:
         late = spicedb.apply_late("WriteRelationships")
         assert isinstance(await world.adopt(intent), Unknown)
         await world.schedules.delete(world.schedule_id, Call.within(30))
-        assert await world.adopt(intent, unknown=True) == Done()
+        assert isinstance(await world.adopt(intent, unknown=True), Conflict)
+        assert isinstance(await world.effects.look(world.adopting(intent, look=True)), Done)
         await late.release()
         assert await world.tuples() == before
 
@@ -405,7 +410,7 @@ class TestReclaim:
         await world.created(stamp)
         assert live_after(await self.reclaim(world, stamp)) is Live.RECLAIM
         assert live_after(await self.reclaim(world, stamp)) is Live.RECLAIM, "may be done again"
-        assert live_after(await self.reclaim(world, stamp, live=stamp)) is Live.RECLAIM
+        assert await self.reclaim(world, stamp, live=stamp) == Done(), "it is live"
         assert await world.tuples() == world.whole(stamp)
         assert await world.schedule() == Found(str(stamp))
         assert spicedb.calls("WriteRelationships") == removals(spicedb) == []
