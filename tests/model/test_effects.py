@@ -681,6 +681,15 @@ class TestRepair:
         assert self.run(world, ran_out=True) == Done("token", live=Live.CLEAR)
         assert (world.tuples, world.schedule) == (frozenset({mark(LIVE)}), Schedule("theirs"))
 
+    @pytest.mark.parametrize("at", [2, 3])
+    def test_what_has_run_out_lives_on_in_the_ledger_until_its_owner_is_gone(self, at: int) -> None:
+        assert self.run(World(held(LIVE), instead=fails(SILENT, at)), ran_out=True) == SILENT
+
+    def test_of_what_was_adopted_and_has_run_out_the_owner_stays_where_somebody_took_the_stamp(self) -> None:
+        world = World(owner())
+        assert self.run(world, ran_out=True, live_adopted=True) == Done(live=Live.CLEAR)
+        assert world.tuples == owner() | {mark(LIVE)}
+
     @pytest.mark.parametrize("at", range(4))
     def test_whatever_fails_is_tried_again(self, at: int) -> None:
         refused = Refused(ErrorCode.REFUSED, "no")
@@ -700,7 +709,7 @@ class TestRepairOfNothing:
 
     def run(self, world: World) -> Outcome:
         asked = dispatch(EventType.REPAIR_REQUESTED, kind=Kind.REPAIR)
-        with capture_logs():
+        with capture_logs() as self.logs:
             outcome: Outcome = world.run(world.repair(asked).apply(asked))
         return outcome
 
@@ -716,6 +725,10 @@ class TestRepairOfNothing:
         world = World(held(ENDED), schedule)
         self.run(world)
         assert (world.tuples, world.schedule) == (frozenset({mark(ENDED)}), schedule)
+
+    def test_that_somebody_else_has_the_schedule_is_told(self) -> None:
+        assert self.run(World(schedule=Schedule("theirs"))) == Done()
+        assert [line["reason"] for line in self.logs] == [FOREIGN_SCHEDULE.message]
 
     def test_where_temporal_can_not_tell_nothing_is_taken_from_spicedb(self) -> None:
         world = World(held(ENDED), instead=fails(BUSY))
