@@ -195,7 +195,7 @@ class TestLookForARegistration:
 
     def test_it_is_done_only_where_all_of_it_stands(self) -> None:
         assert self.run(World(held() | {READER})) == Done("token")
-        for tuples in (frozenset(), owner(), held(ENDED), held() - {stamp(OURS)}):
+        for tuples in (frozenset(), owner(), held(ENDED), held() - {stamp(OURS)}, held() | {mark(OURS)}):
             world = World(tuples)
             assert self.run(world, cause=CAUSE) == Refused(CAUSE.code, CAUSE.message)
             assert world.tuples == tuples
@@ -235,6 +235,7 @@ class TestTakeAway:
     def test_looked_at_it_is_done_again(self) -> None:
         world, asked = World(held()), dispatch(EventType.COMPENSATION_REQUESTED, look=True, cause=CAUSE)
         assert world.run(world.authz(asked).look(asked)) == Done("token")
+        assert world.tuples == {mark(OURS)}
 
     def test_a_delete_takes_away_what_the_live_intent_registered(self) -> None:
         world = World(held(LIVE) | {READER})
@@ -270,6 +271,10 @@ class TestTakeAway:
     def test_what_became_live_meanwhile_is_waited_for(self) -> None:
         message = f"{SCHEDULE_ID} was registered while it was deregistered"
         assert self.run(World(held(LIVE))) == raced(message, at_once=False)
+
+    def test_a_read_that_shows_nothing_of_a_name_that_is_not_free_is_not_believed(self) -> None:
+        world = World(instead={0: NOT_AS_EXPECTED, 1: NOT_AS_EXPECTED})
+        assert self.run(world) == raced(f"{SCHEDULE_ID} was not free a moment ago", at_once=False)
 
     def test_what_others_wrote_is_left_with_a_warning(self) -> None:
         world = World(owner(BOB) | {FOREIGN})
@@ -312,6 +317,11 @@ class TestAdoption:
         world = World(tuples)
         assert self.adopt(world) == outcome
         assert world.tuples == tuples
+
+    def test_debris_goes_first(self) -> None:
+        world = World(held(ENDED))
+        assert self.adopt(world) == raced(f"debris of intent {ENDED} was removed from {SCHEDULE_ID}")
+        assert world.tuples == {mark(ENDED)}
 
     @pytest.mark.parametrize("ended", [False, True])
     def test_it_is_adopted_as_it_was_seen(self, *, ended: bool) -> None:
