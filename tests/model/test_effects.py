@@ -409,6 +409,7 @@ class TestCreate:
     """REGISTERED."""
 
     USUAL = f"{OURS}:1"
+    CLEARED = f"debris of intent {ENDED} was removed from {SCHEDULE_ID}"
 
     def run(self, world: World, **fields: Any) -> Outcome:
         asked = dispatch(EventType.REGISTERED, **fields)
@@ -434,10 +435,16 @@ class TestCreate:
         # Or it is another's since.
         world = World(schedule=Schedule("theirs"), remembered=self.USUAL)
         assert self.run(world, unknown=True) == FOREIGN_SCHEDULE
+        # Or debris.
+        world = World(schedule=Schedule(str(ENDED)), remembered=self.USUAL)
+        assert self.run(world, unknown=True) == raced(self.CLEARED)
+        assert world.schedule is None
 
     def test_created_anew_the_name_may_be_taken(self) -> None:
         world = World(remembered=self.USUAL, instead={2: TAKEN, 3: Answer(Schedule("theirs"))})
         assert self.run(world, unknown=True) == FOREIGN_SCHEDULE
+        world = World(remembered=self.USUAL, instead={2: TAKEN, 3: Answer(Schedule(str(ENDED)))})
+        assert self.run(world, unknown=True) == raced(self.CLEARED)
 
     def test_a_refusal_is_told(self) -> None:
         refused = self.run(World(), request={"bad": True, "definition": (1,)})
@@ -447,11 +454,7 @@ class TestCreate:
         ("schedule", "outcome", "left"),
         [
             (Schedule(str(OURS)), Done(), Schedule(str(OURS))),
-            (
-                Schedule(str(ENDED)),
-                raced(f"debris of intent {ENDED} was removed from {SCHEDULE_ID}"),
-                None,
-            ),
+            (Schedule(str(ENDED)), raced(CLEARED), None),
             (
                 Schedule(str(LIVE)),
                 conflict(
