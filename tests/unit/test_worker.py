@@ -320,8 +320,12 @@ class TestHowAStepComesOut:
                 await worker(Postgres(steps(2)), Effects(comes_out)).run()
             return sorted(line["event"] for line in logs)
 
+        before = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-        assert simulated(going) == told
+        try:
+            assert simulated(going) == told
+        finally:
+            structlog.configure(**before)
 
 
 def test_a_step_passes_the_failpoints_in_their_order() -> None:
