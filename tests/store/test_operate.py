@@ -18,6 +18,7 @@ from outbox.flow.table import Consumer, EventType, Kind, Live
 from outbox.store.engine import async_engine
 from outbox.store.work import WorkStore
 from tests.store.conftest import TIMING, Enqueue, Query
+from tests.store.test_settle import hurry
 
 LIMITS = dict.fromkeys(Consumer, 10)
 POLICY = RetryPolicy(base_seconds=0.001, cap_seconds=0.001, max_strikes=1)
@@ -312,6 +313,30 @@ async def test_an_adoption_and_a_repair_are_asked_for_side_by_side(
     assert {first.adopts, second.adopts} == {False, True}
     assert (second.request, second.creator, second.live_intent) == ({"adopt": True}, Creator(), None)
     assert await query("SELECT live_intent FROM outbox.lanes") == [{"live_intent": adoption}]
+
+
+async def test_an_adoption_that_is_given_up_in_doubt_holds_and_is_ended_by_a_look(
+    store: WorkStore, query: Query, agent: str
+) -> None:
+    await query("SELECT outbox.request_repair(%s, true)", f"{agent}--s")
+    await settle_next(store, LOST)
+    await hurry(query)
+    given_up = await settle_next(store, Conflict(ErrorCode.CONFLICT_FOREIGN, "no owner"))
+    assert (given_up.adopts, given_up.unknown, given_up.look) == (True, True, False)
+    assert await query("SELECT state, looking FROM outbox.queue WHERE place = 'head'") == [
+        {"state": "holding", "looking": True}
+    ]
+    assert await store.claim(LIMITS) == []
+    # One that gets no answer is followed by another, and by no attempt.
+    for outcome in (LOST, Done()):
+        await hurry(query)
+        look = await settle_next(store, outcome)
+        assert (look.intent_id, look.adopts, look.look) == (given_up.intent_id, True, True)
+    ended = await query(
+        "SELECT status, event_type, error_code FROM outbox.intent_status WHERE id = %s", look.intent_id
+    )
+    assert ended == [{"status": "succeeded", "event_type": "schedule.repaired", "error_code": None}]
+    assert await query("SELECT live_intent FROM outbox.lanes") == [{"live_intent": None}]
 
 
 async def test_a_claim_tells_that_the_live_intent_is_an_adoption(
