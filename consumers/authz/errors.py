@@ -272,10 +272,9 @@ def _answer(error: Exception, token: str) -> Answer:
     text = error.details() or ""
     reason = _reason(error)
     told = f"{error.code().name} {text}"
-    for rule in RULES:
-        if rule.covers(error.code(), reason, text):
-            return rule.outcome(rule.code, one_line(STORE, told, secret=token, see=rule.see))
-    return Unknown(ErrorCode.UNEXPECTED, one_line(STORE, told, secret=token))
+    # The last row of each status asks for nothing else.
+    rule = next(rule for rule in RULES if rule.covers(error.code(), reason, text))
+    return rule.outcome(rule.code, one_line(STORE, told, secret=token, see=rule.see))
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str | None:

@@ -290,10 +290,9 @@ def _answer(error: Exception, api_key: str) -> Answer:
 def _by_rules(
     status: RPCStatusCode | None, details: frozenset[str], text: str, told: str, api_key: str
 ) -> Answer:
-    for rule in RULES:
-        if rule.covers(status, details, text):
-            return rule.outcome(rule.code, one_line(STORE, told, secret=api_key, see=rule.see))
-    return Unknown(ErrorCode.UNEXPECTED, one_line(STORE, told, secret=api_key))
+    # The last row of each status asks for nothing else.
+    rule = next(rule for rule in RULES if rule.covers(status, details, text))
+    return rule.outcome(rule.code, one_line(STORE, told, secret=api_key, see=rule.see))
 
 
 def _details(error: RPCError) -> frozenset[str]:

@@ -250,3 +250,5 @@ def test_messages_are_one_short_line_without_the_token() -> None:
     message = classify(error(S.INTERNAL, text), reads=False, token="key-1234").message
     assert message.startswith("spicedb: INTERNAL tried Bearer *** and *** xxx")
     assert len(message) == 500
+    silent = grpc.aio.AioRpcError(S.ABORTED, grpc.aio.Metadata(), grpc.aio.Metadata())
+    assert classify(silent, reads=False).message == "spicedb: ABORTED"

@@ -199,6 +199,9 @@ def test_a_connection_that_can_not_be_made_again_tells_why(text: str, see: str) 
 def test_a_read_leaves_nothing_in_doubt() -> None:
     answers = [classify(error(status), reads=True) for status in S if status is not S.OK]
     assert not [answer for answer in answers if isinstance(answer, Unknown)]
+    assert classify(TimeoutError(), reads=True) == Transient(
+        ErrorCode.TIMED_OUT, "temporal: no answer within the deadline"
+    )
 
 
 def test_what_is_not_an_answer_is_unknown() -> None:
