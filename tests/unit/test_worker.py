@@ -278,10 +278,11 @@ class TestHowAStepComesOut:
         assert postgres.settled[0][1].unknown
 
     def test_as_postgres_is_away_when_an_effect_asks_the_ledger(self) -> None:
-        postgres, _ = self.run(CREATE, lambda _: refuses(AwayError("the connection is lost"))())
-        assert postgres.outcomes() == [
-            (Action.RETRY, ErrorCode.CONNECTION_LOST, "postgres: the connection is lost")
-        ]
+        long = "the connection is lost " * 50
+        postgres, _ = self.run(CREATE, lambda _: refuses(AwayError(long))())
+        [(action, code, message)] = postgres.outcomes()
+        assert (action, code) == (Action.RETRY, ErrorCode.CONNECTION_LOST)
+        assert message == f"postgres: {long}"[:500]
         assert postgres.settled[0][1].unknown
         assert not postgres.settled[0][1].strike
 
