@@ -189,20 +189,19 @@ def hand_over(lane: Lane, entries: tuple[Entry, ...]) -> Lane | None:
 
 def _end(lane: Lane, head: Head, live: Live) -> Lane:
     stamps = {Live.SET: head.number, Live.CLEAR: None}
-    repairs, adopts = head.number >= _FIRST_REPAIR, head.event is EventType.REPAIRED
+    # An adoption is a repair, too, and an entry of the scenario.
+    is_entry, repaired = head.number < _FIRST_REPAIR, head.event is EventType.REPAIRED
     made_of = {
-        Live.SET: LEGACY if adopts else (head.number,),
+        Live.SET: LEGACY if repaired else (head.number,),
         Live.CLEAR: (),
         Live.REVISE: (*lane.definition, head.number),
     }
     return replace(
         lane,
         head=None,
-        ended=lane.ended if repairs else (*lane.ended, head.event),
+        ended=(*lane.ended, head.event) if is_entry else lane.ended,
         live=stamps.get(live, lane.live),
         definition=made_of.get(live, lane.definition),
         hold=lane.hold or head.unknown,
-        verify=max(lane.verify, 1 if head.event is EventType.REPAIRED else 2)
-        if head.unknown
-        else lane.verify,
+        verify=max(lane.verify, 1 if repaired else 2) if head.unknown else lane.verify,
     )
