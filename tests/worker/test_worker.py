@@ -60,12 +60,19 @@ async def test_it_takes_applies_and_settles_until_nothing_is_left(
 async def test_it_never_runs_more_effects_of_a_store_than_it_may(bench: Bench, enqueue: Enqueue) -> None:
     for place in range(12):
         await enqueue(f"s{place}")
+    full = {consumer: asyncio.Event() for consumer in Consumer}
 
-    async def slow(_: Dispatch) -> Outcome:
-        await asyncio.sleep(0.02)
+    async def wait_for_two_more(dispatch: Dispatch) -> Outcome:
+        if bench.effects.running[dispatch.consumer] == 3:
+            full[dispatch.consumer].set()
+        try:
+            await full[dispatch.consumer].wait()
+        finally:
+            full[dispatch.consumer].set()  # one that runs out of its time in vain is enough
+        await asyncio.sleep(0.02)  # in which a fourth would come, were it let in
         return Done()
 
-    bench.effects.behaviour = slow
+    bench.effects.behaviour = wait_for_two_more
     async with bench.worker(concurrency=3) as worker:
         await worker.run()
     assert bench.effects.peak == {Consumer.AUTHZ: 3, Consumer.TEMPORAL: 3}
@@ -109,7 +116,7 @@ async def test_an_effect_that_outlasts_its_deadline_is_unknown(
         return Done()
 
     bench.effects.behaviour = hang_once
-    async with bench.worker(step_timeout=0.2) as worker:
+    async with bench.worker() as worker:
         await worker.run()
     (tried,) = await query("SELECT error_code, action FROM outbox.attempts")
     assert tried == {"error_code": "timed_out", "action": "retry"}
@@ -148,7 +155,7 @@ async def test_after_a_hold_it_looks_instead_of_applying(
         return one
 
     bench.effects.behaviour = answer
-    async with bench.worker(step_timeout=0.3) as worker:
+    async with bench.worker() as worker:
         await worker.run()
     assert [one.event_type for one in bench.effects.looked] == [EventType.REGISTERED]
     events = await query(
