@@ -58,10 +58,13 @@ def _kept(lane: Lane, before: Held) -> Held:
     """What others had and must have still.
 
     What carries a stamp of the lane is the outbox's own: it was reclaimed. What carries none goes with a
-    delete.
+    delete, and the schedule of an adopted one is changed by updates.
     """
     schedule, tuples = before.schedule, before.tuples
-    if schedule is not None and (schedule.stamp in lane.intents or _was_taken(lane, schedule.stamp is None)):
+    is_adopted = lane.live is not None and lane.live.adopts
+    if schedule is not None and (
+        is_adopted or schedule.stamp in lane.intents or _was_taken(lane, schedule.stamp is None)
+    ):
         schedule = None
     stamps = {word.removeprefix(STAMP) for word in tuples if word.startswith(STAMP)}
     if not stamps.isdisjoint(lane.intents) or _was_taken(lane, not stamps):

@@ -25,7 +25,8 @@ class Lane:
         stands: the intents that may be live, by the log (None: nothing). More than one where a repair may
             have changed that, which the log doesn't say: it adopts what is there, or clears up what ran out
             or was marked as ended by a ledger newer than this one. Or where a delete may have been pruned.
-        revised: the update that changed what is live last, by the log; of what was reclaimed, it doesn't say.
+        revised: the update that changed what is live last, by the log; of what was reclaimed, or is perhaps
+            adopted for a second time, it doesn't say.
         runs_else: an update has changed what the live schedule starts.
         took_unstamped: a delete ended as deleted while nothing of ours was live: it took what has no stamp.
     """
@@ -72,7 +73,8 @@ class Lane:
     def _repaired(self, repair: Intent | None) -> None:
         if repair and repair.adopts and None in self.stands:
             self.stands.add(repair.id)
-            self.revised = None
+            # It adopted, or left alone what was live and may have been updated.
+            self.revised = None if self.revised is None else NOT_LOOKED_AT
         over = {one.id for one in self.intents.values() if one.ran_out} | (self.ended or set())
         updated_to_end = any(one.ran_out and one.kind is Kind.UPDATE for one in self.intents.values())
         if self.ended is None or updated_to_end or not over.isdisjoint(one for one in self.stands if one):

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from temporalio.api.common.v1 import Memo
-from temporalio.api.schedule.v1 import Schedule
 
 from consumers.authz.client import Tuple
 from consumers.authz.names import AGENT, ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE, USER
@@ -34,7 +33,7 @@ from tests.simulation.operators import GOOD
 from tests.simulation.rules import LeaseRules
 from tests.simulation.swarm import Feature
 from tests.simulation.temporal import Standing
-from tests.simulation.world import BUSY_SECONDS, Ground, World, brief
+from tests.simulation.world import BUSY_SECONDS, THEIRS, Ground, World, brief
 
 _USERS = ["alice", "bob", "carol"]
 _THEIRS = str(UUID(int=2))
@@ -76,7 +75,7 @@ def settle_grounds(world: World) -> None:
         if kind in {"schedule", "both", "stamped", "legacy"}:
             ground.scheduled = True
             memo = stamp_memo(ground.stamp, _THEIRS) if ground.stamp else Memo()
-            world.temporal.put(name, Standing(f"stranger-{number}", memo, Schedule()))
+            world.temporal.put(name, Standing(f"stranger-{number}", memo, THEIRS))
         world.grounds[name] = ground
         world.record(f"{name} is {kind}")
 
@@ -117,11 +116,11 @@ async def meddle(world: World) -> None:
             if replaced := world.has(Feature.UPDATE) and bool(ended) and choice < 0.3:
                 stamp = str(world.hands.choice(ended))
                 world.record(f"somebody brings {brief(UUID(stamp))} back to {name}, where another lives")
-                world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), Schedule()))
+                world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), THEIRS))
         elif live is None and ended and name not in world.temporal.schedules:
             stamp = str(world.dice.choice(ended))
             world.record(f"somebody brings {brief(UUID(stamp))} back to {name}")
-            world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), Schedule()))
+            world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), THEIRS))
         world.meddling = False
         if replaced and world.hands.random() < 0.5:
             # Of which nobody knows who changes it now.

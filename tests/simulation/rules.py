@@ -13,6 +13,7 @@ from temporalio.converter import DataConverter
 from consumers.authz.client import Tuple
 from consumers.authz.names import ENDED, INTENT, OWNER, PARENT_AGENT, REGISTERED_BY, SCHEDULE
 from consumers.temporal.definition import schedule_of
+from consumers.temporal.described import request_of
 from consumers.temporal.request import revision_in, stamp_in
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Dispatch
@@ -23,7 +24,7 @@ from outbox.verify.records import Event, Intent, Ledger, Pending, Scheduled, Sto
 from tests.simulation.ledger.tables import Event as Logged
 from tests.simulation.ledger.tables import Row, revised
 from tests.simulation.temporal import NAMESPACE, Standing
-from tests.simulation.world import Ground, World
+from tests.simulation.world import THEIRS, Ground, World
 
 _DECISIONS = {
     ErrorCode.CONFLICT_FOREIGN,
@@ -293,7 +294,7 @@ def judge(world: World) -> None:
 
 
 def _judge_remembered(world: World, name: str) -> None:
-    """What the ledger has is what the create asked for, changed by the updates that were done, in order."""
+    """What the ledger has is what a create asked for or an adoption met, and the updates that were done."""
     made, found = _made(world, name), world.postgres.definition(name)
     if made is not None and found != (by_log := _by_the_log(world, made)):
         world.violate(f"{name}: the ledger has {found}, by the updates it is {by_log}")
@@ -303,7 +304,7 @@ def _judge_definition(world: World, name: str) -> None:
     """Temporal has that, too."""
     standing, made = world.temporal.schedules.get(name), _made(world, name)
     if standing is None or made is None or made.lease_number is None:
-        return  # gone by a hand, or not created by this ledger
+        return  # gone by a hand, or another ledger's create
     expected = _at_once(
         schedule_of(
             _by_the_log(world, made),
@@ -324,16 +325,18 @@ def _judge_definition(world: World, name: str) -> None:
 
 
 def _made(world: World, name: str) -> Logged | None:
-    """By which event a schedule is live; None: none is, or it was adopted as it was."""
+    """By which event a schedule is live; None: none is, or a person noted something on what was adopted."""
     live = world.postgres.live_intent(name)
-    return next(
-        (one for one in world.log.values() if one.intent_id == live and one.type is EventType.CREATED), None
-    )
+    made = {EventType.CREATED} if name in world.noted else {EventType.CREATED, EventType.REPAIRED}
+    return next((one for one in world.log.values() if one.intent_id == live and one.type in made), None)
 
 
 def _by_the_log(world: World, made: Logged) -> Mapping[str, Any]:
     log = [event for event in world.log.values() if event.schedule_id == made.schedule_id]
-    definition: Mapping[str, Any] = world.known[made.intent_id].request
+    is_adopted = made.type is EventType.REPAIRED
+    definition: Mapping[str, Any] = (
+        request_of(made.schedule_id, THEIRS) if is_adopted else world.known[made.intent_id].request
+    )
     for event in log[log.index(made) :]:
         if event.type is EventType.UPDATED:
             definition = revised(definition, world.known[event.intent_id].request)

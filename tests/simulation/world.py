@@ -4,6 +4,11 @@ import random
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from temporalio.api.common.v1 import WorkflowType
+from temporalio.api.schedule.v1 import Schedule, ScheduleAction, ScheduleSpec
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
+
 from consumers.authz.client import Tuple
 from outbox.flow.table import Kind
 from outbox.verify.records import Stores
@@ -19,6 +24,16 @@ from tests.simulation.temporal import MemoryTemporal
 
 BUSY_SECONDS = 40.0
 """How long everybody does something; afterwards the weather is calm, and all has to come to rest."""
+
+THEIRS = Schedule(
+    spec=ScheduleSpec(cron_string=["0 6 * * *"]),
+    action=ScheduleAction(
+        start_workflow=NewWorkflowExecutionInfo(
+            workflow_type=WorkflowType(name="Theirs"), task_queue=TaskQueue(name="theirs")
+        )
+    ),
+)
+"""How every schedule is defined that was there before, or is brought back by others."""
 
 _STEPS_TIME = 4.0
 """How long a step has, in seconds, where a call may travel for half a second; with less, calls take less."""

@@ -347,9 +347,19 @@ class TestRepairs:
     def test_an_adoption_adds_its_stamp_alone(self) -> None:
         assert broken(self.ADOPTION, self.ADOPTED, before=self.THEIRS) == []
         assert broken(self.ADOPTION, self.THEIRS, before=self.THEIRS) == [("foreign", OTHER)]
-        assert broken(self.ADOPTION, replace(self.ADOPTED, schedules={}), before=self.THEIRS) == [
-            ("foreign", OTHER)
-        ]
+
+    def test_an_adopted_schedule_is_there_and_is_changed_by_updates_alone(self) -> None:
+        gone = replace(self.ADOPTED, schedules={})
+        assert broken(self.ADOPTION, gone, before=self.THEIRS) == [("schedule", OTHER)]
+        told = replace(self.ADOPTED, schedules={OTHER: Scheduled(None, revision="up")})
+        assert broken(self.ADOPTION, told, before=self.THEIRS) == [("revision", OTHER)]
+        updated = Ledger(
+            [*self.ADOPTION.intents, intent("up", Kind.UPDATE, at=2, name=OTHER)],
+            [*self.ADOPTION.events, *events("up", E.UPDATE_REQUESTED, E.UPDATED, name=OTHER)],
+            live=self.ADOPTION.live,
+            revisions={OTHER: "up"},
+        )
+        assert broken(updated, told, before=self.THEIRS) == []
 
     def test_an_adoption_of_what_was_not_seen_before_has_its_stamp(self) -> None:
         assert broken(self.ADOPTION, self.ADOPTED) == []

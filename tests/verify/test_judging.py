@@ -60,6 +60,17 @@ class TestPruned:
         assert broken(lane, pruned_before=9) == ["flow"]
 
 
+def test_what_is_asked_to_be_adopted_twice_may_have_been_updated_in_between() -> None:
+    adoption = ("schedule.repair.requested", "schedule.repaired")
+    lane = LaneRows(NAME).add(1, *adoption, adopt=True).add(2, *UPDATED).add(3, *adoption, adopt=True)
+    lane.live, lane.revision = stamp(1), stamp(2)
+    assert broken(lane) == []
+    lane.live, lane.revision = stamp(3), None
+    assert broken(lane) == []
+    lane.add(4, *UPDATED)
+    assert broken(lane) == ["revision"]
+
+
 def of(lane: LaneRows, *, marked: set[str] | None = None) -> Lane:
     return lanes_of(ledger(lane), marked)[NAME]
 

@@ -85,6 +85,7 @@ class Bench:
         concurrency: int = 4,
         poll_seconds: float = 0.02,
         drain_seconds: float = 5.0,
+        step_timeout: float = 5.0,
         lease: float = 10.0,
         max_strikes: int = 3,
         only: Consumer | None = None,
@@ -99,7 +100,7 @@ class Bench:
             until_idle=until_idle,
         )
         engine = async_engine(self._url)
-        store = WorkStore(engine, Timing(lease=lease, step_timeout=5.0, late_write=0.2))
+        store = WorkStore(engine, Timing(lease=lease, step_timeout=step_timeout, late_write=0.2))
         try:
             async with self._source(engine, store, options.concurrency, poll_seconds) as source:
                 effects = dict.fromkeys(serves, self.effects)
