@@ -29,7 +29,6 @@ from tests.simulation.client_side import (
 from tests.simulation.ledger.tables import Entry, Intent
 from tests.simulation.loop import Process, current_process
 from tests.simulation.network import Fault, Network
-from tests.simulation.operators import GOOD
 from tests.simulation.rules import LeaseRules
 from tests.simulation.swarm import Feature
 from tests.simulation.temporal import Standing
@@ -37,6 +36,7 @@ from tests.simulation.world import BUSY_SECONDS, THEIRS, Ground, World, brief
 
 _USERS = ["alice", "bob", "carol"]
 _THEIRS = str(UUID(int=2))
+_GOOD = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
 _BROKEN = {"workflow_name": "Run", "task_queue": "agents", "cron_expression": "not a cron"}
 _CHANGES: list[dict[str, Any]] = [
     {"interval_seconds": 5},
@@ -189,7 +189,7 @@ def _entry(world: World) -> Entry | None:
     world.asked[name] = Kind.CREATE
     nobody = world.has(Feature.NOBODY) and dice.random() < 0.35
     creator = {} if nobody else {"user_id": dice.choice(_USERS)}
-    request = _BROKEN if world.has(Feature.BROKEN) and dice.random() < 0.2 else GOOD
+    request = _BROKEN if world.has(Feature.BROKEN) and dice.random() < 0.2 else _GOOD
     agent, _, own = name.partition("--")
     return Entry(name, Kind.CREATE, {"agent_id": agent, "name": own, **request}, creator)
 

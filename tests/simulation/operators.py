@@ -5,11 +5,11 @@ import random
 from collections.abc import Callable
 from uuid import UUID
 
+from consumers.temporal.described import request_of
 from outbox.flow.table import Consumer, Kind, Status
 from tests.simulation.swarm import Feature
-from tests.simulation.world import BUSY_SECONDS, World, brief
+from tests.simulation.world import BUSY_SECONDS, THEIRS, World, brief
 
-GOOD = {"workflow_name": "Run", "task_queue": "agents", "interval_seconds": 60}
 _ASTRAY = 0.2
 """How often an operator takes any intent, whatever became of it."""
 
@@ -120,9 +120,7 @@ def _reclaim(world: World) -> None:
 def _reclaim_one(world: World, name: str, stamp: str) -> None:
     """What carries a stamp that nobody knows is taken for a lost ledger's, whole or not."""
     world.record(f"an operator has {name} reclaimed")
-    agent, _, own = name.partition("--")
-    definition = {"agent_id": agent, "name": own, **GOOD}
-    world.postgres.request_reclaim(name, UUID(stamp), definition, {"user_id": "mallory"})
+    world.postgres.request_reclaim(name, UUID(stamp), request_of(name, THEIRS), {"user_id": "mallory"})
 
 
 _ACTS: dict[Feature, Callable[[World], None]] = {

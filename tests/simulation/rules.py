@@ -303,8 +303,8 @@ def _judge_remembered(world: World, name: str) -> None:
 def _judge_definition(world: World, name: str) -> None:
     """Temporal has that, too."""
     standing, made = world.temporal.schedules.get(name), _made(world, name)
-    if standing is None or made is None or made.lease_number is None:
-        return  # gone by a hand, or another ledger's create
+    if standing is None or made is None:
+        return  # gone by a hand, or not known
     expected = _at_once(
         schedule_of(
             _by_the_log(world, made),
