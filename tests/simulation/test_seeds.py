@@ -55,18 +55,28 @@ release a store: an adopted schedule lives
 release the schedule: an adopted schedule lives
 replay by force: an adopted schedule lives
 replay: an adopted schedule lives
+schedule.compensation_requested: an adopted schedule lives
 schedule.compensation_requested: misconfigured
 schedule.compensation_requested: no outcome
 schedule.compensation_requested: transient
+schedule.create.requested (look): a schedule lives
+schedule.create.requested (look): an adopted schedule lives
+schedule.delete.requested (look): a schedule lives
+schedule.delete.requested (look): an adopted schedule lives
+schedule.delete.requested (look): nothing lives
 schedule.delete.requested: misconfigured
 schedule.registered: misconfigured
 schedule.registered: no outcome
+schedule.registration_skipped (look): nothing lives
 schedule.registration_skipped: conflict
 schedule.registration_skipped: misconfigured
 schedule.registration_skipped: no outcome
 schedule.registration_skipped: transient
+schedule.repair.requested (look): a schedule lives
+schedule.repair.requested (look): an adopted schedule lives
 schedule.unscheduled: misconfigured
 schedule.unscheduled: no outcome
+schedule.update.requested (look): an adopted schedule lives
 schedule.update.requested: conflict
 schedule.update.requested: misconfigured
 schedule.update.requested: no outcome

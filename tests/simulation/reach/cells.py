@@ -1,4 +1,4 @@
-"""What a seed may reach: cells, of three kinds. An attempt, what was settled of it, and an act on a lane."""
+"""What a seed may reach: attempts, what was settled of them, and beside what; acts on lanes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -194,6 +194,18 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What came of an attempt at a step, and what was live in its lane."""
+
+    step: str
+    live: Live
+    came: Came
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.live}: {self.came}"
+
+
+@dataclass(frozen=True, slots=True)
 class Act:
     """What somebody did about a lane, in which state, and what the answer was."""
 
@@ -205,7 +217,7 @@ class Act:
         return f"{self.lane}: {self.deed}: {self.answer}"
 
 
-Cell = Attempt | Settle | Act
+Cell = Attempt | Settle | Beside | Act
 
 
 def all_cells() -> Iterator[Cell]:
@@ -213,6 +225,7 @@ def all_cells() -> Iterator[Cell]:
     steps = [step_of(event, look=look) for event in STEPS for look in (False, True)]
     yield from (Attempt(*one) for one in product(steps, Happened, Came))
     yield from (Settle(*one) for one in product(steps, Came, Became))
+    yield from (Beside(*one) for one in product(steps, Live, Came))
     lanes = [Lane(*one) for one in product(Head, (False, True), Live)]
     for deed, answers in ANSWERS.items():
         yield from (Act(lane, deed, answer) for lane, answer in product(lanes, answers))

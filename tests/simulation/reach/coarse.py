@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from outbox.flow.table import STEPS, EventType
-from tests.simulation.reach.cells import LOOK, Act, Attempt, Cell, Settle, all_cells
+from tests.simulation.reach.cells import LOOK, Act, Attempt, Beside, Cell, Settle, all_cells
 from tests.simulation.reach.never import reason_against
 
 
@@ -16,6 +16,8 @@ def coarse(cell: Cell) -> Iterator[str]:
             yield f"{'a look' if cell.step.endswith(LOOK) else cell.step}: {cell.came}"
         case Settle():
             yield f"{cell.came}: {cell.became}"
+        case Beside():
+            yield f"{cell.step}: {cell.live} lives"
         case Act():
             yield f"{cell.deed}: {cell.answer}"
             yield f"{cell.deed}: its head is {cell.lane.head}"

@@ -11,6 +11,7 @@ from tests.simulation.reach.cells import (
     Act,
     Attempt,
     Became,
+    Beside,
     Came,
     Cell,
     Happened,
@@ -36,12 +37,20 @@ def reason_against(cell: Cell) -> str | None:
     return next((one.reason for one in NEVER if one.covers(cell)), None)
 
 
+def _outcome(reason: str, covers: Callable[[Attempt | Settle | Beside], bool]) -> Never:
+    return Never(reason, lambda cell: not isinstance(cell, Act) and covers(cell))
+
+
 def _attempt(reason: str, covers: Callable[[Attempt], bool]) -> Never:
     return Never(reason, lambda cell: isinstance(cell, Attempt) and covers(cell))
 
 
 def _settle(reason: str, covers: Callable[[Settle], bool]) -> Never:
     return Never(reason, lambda cell: isinstance(cell, Settle) and covers(cell))
+
+
+def _beside(reason: str, covers: Callable[[Beside], bool]) -> Never:
+    return Never(reason, lambda cell: isinstance(cell, Beside) and covers(cell))
 
 
 def _act(reason: str, covers: Callable[[Act], bool]) -> Never:
@@ -103,18 +112,29 @@ def _asks_the_ledger(step: str) -> bool:
     return not _is_look(step) and step not in _of(E.COMPENSATION_REQUESTED, E.UPDATE_REQUESTED)
 
 
-_ATTEMPTS = (
-    _attempt(
+_OUTCOMES = (
+    _outcome(
         "what can only converge is never refused for good, so nobody looks for it, nor may it be discarded",
         lambda one: one.step in _UNLOOKED,
     ),
+    _outcome(
+        "only a registration is skipped, a create's or a repair's",
+        lambda one: one.came is Came.SKIPPED and one.step not in _REGISTERS,
+    ),
+    _outcome(
+        "a look says that it stands, or what stood against it",
+        lambda one: _is_look(one.step) and one.came is Came.CONFLICT,
+    ),
+    _outcome(
+        "what takes away meets nobody: it names what it takes",
+        lambda one: one.came is Came.CONFLICT and one.step in _of(E.COMPENSATION_REQUESTED, E.UNSCHEDULED),
+    ),
+)
+
+_ATTEMPTS = (
     _attempt(
         "an attempt comes out one way or another, unless its worker dies",
         lambda one: (one.came is Came.NOTHING) != (one.happened is Happened.KILLED),
-    ),
-    _attempt(
-        "only a registration is skipped, a create's or a repair's",
-        lambda one: one.came is Came.SKIPPED and one.step not in _REGISTERS,
     ),
     _attempt(
         "what is cut off is unknown",
@@ -210,25 +230,9 @@ _ATTEMPTS = (
             )
         ),
     ),
-    _attempt(
-        "a look says that it stands, or what stood against it",
-        lambda one: _is_look(one.step) and one.came is Came.CONFLICT,
-    ),
-    _attempt(
-        "what takes away meets nobody: it names what it takes",
-        lambda one: one.came is Came.CONFLICT and one.step in _of(E.COMPENSATION_REQUESTED, E.UNSCHEDULED),
-    ),
 )
 
 _SETTLES = (
-    _settle(
-        "what can only converge is never refused for good, so nobody looks for it, nor may it be discarded",
-        lambda one: one.step in _UNLOOKED,
-    ),
-    _settle(
-        "only a registration is skipped, a create's or a repair's",
-        lambda one: one.came is Came.SKIPPED and one.step not in _REGISTERS,
-    ),
     _settle(
         "no outcome, nothing to settle",
         lambda one: one.came is Came.NOTHING and one.became is not Became.LOST,
@@ -299,19 +303,54 @@ _SETTLES = (
         ),
     ),
     _settle(
-        "a look says that it stands, or what stood against it",
-        lambda one: _is_look(one.step) and one.came is Came.CONFLICT,
-    ),
-    _settle(
-        "what takes away meets nobody: it names what it takes",
-        lambda one: one.came is Came.CONFLICT and one.step in _of(E.COMPENSATION_REQUESTED, E.UNSCHEDULED),
-    ),
-    _settle(
         "a repair tells of a conflict only to have an adoption's stamp looked for",
         lambda one: (
             one.came is Came.CONFLICT
             and one.step == step_of(E.REPAIR_REQUESTED, look=False)
             and one.became in {Became.ADVANCED, Became.RETRIED, Became.PARKED}
+        ),
+    ),
+)
+
+_BESIDES = (
+    _beside(
+        "beside what is live a create is in conflict, and no store is asked",
+        lambda one: one.step == _REGISTER and one.live is not Live.NONE and one.came is not Came.CONFLICT,
+    ),
+    _beside(
+        "so none has gone on to be created",
+        lambda one: one.step in _of(E.REGISTERED, E.REGISTRATION_SKIPPED) and one.live is not Live.NONE,
+    ),
+    _beside(
+        "nor is one registered",
+        lambda one: (
+            one.step == step_of(E.CREATE_REQUESTED, look=True)
+            and one.live is not Live.NONE
+            and one.came is Came.DONE
+        ),
+    ),
+    _beside(
+        "where nothing is live an update is refused, and no store is asked",
+        lambda one: (
+            one.step == step_of(E.UPDATE_REQUESTED, look=False)
+            and one.live is Live.NONE
+            and one.came is not Came.REFUSED
+        ),
+    ),
+    _beside(
+        "nor is one found done",
+        lambda one: (
+            one.step == step_of(E.UPDATE_REQUESTED, look=True)
+            and one.live is Live.NONE
+            and one.came is Came.DONE
+        ),
+    ),
+    _beside(
+        "a repair skips the registration of what lives without an owner, which no adopted one does",
+        lambda one: (
+            one.step == step_of(E.REPAIR_REQUESTED, look=False)
+            and one.live is not Live.LIVE
+            and one.came is Came.SKIPPED
         ),
     ),
 )
@@ -337,4 +376,4 @@ _ACTS = (
     ),
 )
 
-NEVER: tuple[Never, ...] = (*_ATTEMPTS, *_SETTLES, *_ACTS)
+NEVER: tuple[Never, ...] = (*_OUTCOMES, *_ATTEMPTS, *_SETTLES, *_BESIDES, *_ACTS)

@@ -10,17 +10,19 @@ from tests.simulation.reach.cells import (
     LOOK,
     Act,
     Attempt,
+    Beside,
     Came,
     Cell,
     Happened,
+    Live,
     Settle,
     all_cells,
     step_of,
 )
 from tests.simulation.reach.never import reason_against
 
-_KINDS = {Attempt: "attempts", Settle: "settlements", Act: "acts on lanes"}
-C = TypeVar("C", Attempt, Settle, Act)
+_KINDS = {Attempt: "attempts", Settle: "settlements", Beside: "what lives", Act: "acts on lanes"}
+C = TypeVar("C", Attempt, Settle, Beside, Act)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def tables(reach: Reach) -> Iterator[str]:
     yield ""
     yield from _settles(reach)
     yield ""
+    yield from _besides(reach)
+    yield ""
     yield from _acts(reach)
 
 
@@ -76,6 +80,8 @@ def missing(reach: Reach) -> Iterator[str]:
                 lines[f"{_short(cell.step)}, {cell.happened}"].append(cell.came)
             case Settle():
                 lines[f"{_short(cell.step)} comes out as {cell.came}"].append(cell.became)
+            case Beside():
+                lines[f"{_short(cell.step)}, live: {cell.live}"].append(cell.came)
             case Act():
                 lines[f"{cell.deed}: {cell.answer}"].append(str(cell.lane))
     for what, ends in lines.items():
@@ -103,6 +109,16 @@ def _settles(reach: Reach) -> Iterator[str]:
     for step in dict.fromkeys(one.step for one in possible):
         of_step = [one for one in possible if one.step == step]
         told = [_share(reach, [one for one in of_step if one.came is came]) for came in Came]
+        yield f"| {_short(step)} | {' | '.join(told)} |"
+
+
+def _besides(reach: Reach) -> Iterator[str]:
+    yield f"| step, while what lives is … | {' | '.join(Live)} |"
+    yield "|---" * (len(Live) + 1) + "|"
+    possible = _possible(Beside)
+    for step in dict.fromkeys(one.step for one in possible):
+        of_step = [one for one in possible if one.step == step]
+        told = [_share(reach, [one for one in of_step if one.live is live]) for live in Live]
         yield f"| {_short(step)} | {' | '.join(told)} |"
 
 

@@ -18,7 +18,19 @@ from outbox.flow.settlement import Settlement
 from outbox.worker.observer import Observer, Unobserved
 from tests.simulation.loop import Process
 from tests.simulation.network import Fault
-from tests.simulation.reach.cells import Act, Attempt, Became, Came, Cell, Happened, Settle, became, step_of
+from tests.simulation.reach.cells import (
+    Act,
+    Attempt,
+    Became,
+    Beside,
+    Came,
+    Cell,
+    Happened,
+    Live,
+    Settle,
+    became,
+    step_of,
+)
 
 
 @dataclass(slots=True)
@@ -26,6 +38,7 @@ class _Seen:
     """What is known of one attempt so far."""
 
     step: str
+    live: Live
     process: Process
     leased: float
     ended: float | None = None
@@ -64,6 +77,7 @@ class Witness:
         """An attempt begins."""
         self._attempts[dispatch.intent_id, dispatch.lease_number] = _Seen(
             step=step_of(dispatch.event_type, look=dispatch.look),
+            live=_live_of(dispatch),
             process=process,
             leased=dispatch.deadline - self._step_timeout,
         )
@@ -107,7 +121,14 @@ class Witness:
         for seen in self._attempts.values():
             yield Attempt(seen.step, seen.fate(), seen.came)
             yield Settle(seen.step, seen.came, seen.became)
+            yield Beside(seen.step, seen.live, seen.came)
         yield from self._acts.elements()
+
+
+def _live_of(dispatch: Dispatch) -> Live:
+    if dispatch.live_intent is None:
+        return Live.NONE
+    return Live.ADOPTED if dispatch.live_adopted else Live.LIVE
 
 
 class _Reports(Unobserved):
