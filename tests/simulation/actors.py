@@ -29,7 +29,7 @@ from tests.simulation.client_side import (
 from tests.simulation.ledger.tables import Entry, Intent
 from tests.simulation.loop import Process, current_process
 from tests.simulation.network import Fault, Network
-from tests.simulation.rules import LeaseRules
+from tests.simulation.rules import LeaseRules, keep_as_it_is
 from tests.simulation.swarm import Feature
 from tests.simulation.temporal import Standing
 from tests.simulation.world import BUSY_SECONDS, THEIRS, Ground, World, brief
@@ -117,6 +117,8 @@ async def meddle(world: World) -> None:
                 stamp = str(world.hands.choice(ended))
                 world.record(f"somebody brings {brief(UUID(stamp))} back to {name}, where another lives")
                 world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), THEIRS))
+            elif choice < 0.15 and not world.beyond_bound:
+                _take(world, name)
         elif live is None and ended and name not in world.temporal.schedules:
             stamp = str(world.dice.choice(ended))
             world.record(f"somebody brings {brief(UUID(stamp))} back to {name}")
@@ -137,6 +139,15 @@ def _undo(world: World, name: str, choice: float) -> None:
         # As a newer ledger has it, which was lost.
         live = str(world.postgres.live_intent(name))
         world.spicedb.change({Tuple(INTENT, live, ENDED, INTENT, live)})
+
+
+def _take(world: World, name: str) -> None:
+    """Let another platform have the name in Temporal, where one of ours had it; a late call would hit it."""
+    ground = world.grounds[name]
+    ground.stamp, ground.scheduled = str(UUID(int=world.hands.getrandbits(128))), True
+    world.record(f"somebody takes {name}")
+    world.temporal.put(name, Standing("stranger", stamp_memo(ground.stamp, _THEIRS), THEIRS))
+    keep_as_it_is(world, name)
 
 
 # Producers.

@@ -49,6 +49,12 @@ def watch(world: World) -> None:
     world.temporal.on_change = lambda name, before, after: _schedule_changed(world, name, before, after)
 
 
+def keep_as_it_is(world: World, name: str) -> None:
+    """A schedule is somebody else's from now on."""
+    before, now = world.before or Stores(), take_stores(world)
+    world.before = replace(before, schedules={**before.schedules, name: now.schedules[name]})
+
+
 class LeaseRules:
     """Rule 4, of one worker: what it may settle, and until when it may call."""
 
@@ -303,8 +309,8 @@ def _judge_remembered(world: World, name: str) -> None:
 def _judge_definition(world: World, name: str) -> None:
     """Temporal has that, too."""
     standing, made = world.temporal.schedules.get(name), _made(world, name)
-    if standing is None or made is None:
-        return  # gone by a hand, or not known
+    if standing is None or made is None or _stamp(standing) not in {None, str(made.intent_id)}:
+        return  # gone or taken by a hand, or not known
     expected = _at_once(
         schedule_of(
             _by_the_log(world, made),
