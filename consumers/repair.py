@@ -75,10 +75,12 @@ class RepairEffects:
 
     async def _restore(self, dispatch: Dispatch, live: UUID) -> Outcome:
         """Register first, then create: the order of every create."""
+        if await self._was_ended(dispatch, live):
+            return await self._finish(dispatch, live)
         create = _create_of(dispatch, live)
         found = await self._temporal.find(dispatch)
         stands = found == Found(str(live))
-        if not stands and (dispatch.ran_out or await self._was_ended(dispatch, live)):
+        if dispatch.ran_out and not stands:
             return await self._finish(dispatch, live)
         registered = await self._authz.apply(replace(create, event_type=EventType.CREATE_REQUESTED))
         if not isinstance(registered, Done):
@@ -98,8 +100,11 @@ class RepairEffects:
         return await self._authz.has_ended(dispatch, str(live))
 
     async def _finish(self, dispatch: Dispatch, live: UUID) -> Outcome:
-        """Free the name of a schedule that has ended and is gone, and end its owner's access."""
-        cleared = await self._temporal.clear_debris(dispatch)
+        """Free the name of a schedule that has ended, and end its owner's access.
+
+        It is gone from Temporal, unless that went back in time with the ledger.
+        """
+        cleared = await self._temporal.clear_debris(dispatch, ended=live)
         if not isinstance(cleared, Done | Conflict):
             return cleared
         gone = replace(dispatch, intent_id=live, event_type=EventType.COMPENSATION_REQUESTED)

@@ -91,14 +91,20 @@ class TemporalEffects:
         except StoreFailure as failure:
             return failure.outcome
 
-    async def clear_debris(self, dispatch: Dispatch) -> Outcome:
-        """Delete the schedule if an ended intent of the lane left it behind; others' is a conflict."""
+    async def clear_debris(self, dispatch: Dispatch, *, ended: UUID | None = None) -> Outcome:
+        """Delete the schedule if an ended intent of the lane left it behind; others' is a conflict.
+
+        Args:
+            dispatch: of a repair.
+            ended: an intent that has ended, though the ledger has it as live.
+        """
         call = Call.of(dispatch)
         try:
             found = await self._client.describe(dispatch.schedule_id, call)
             if found is None or (dispatch.live_adopted and found.stamp is None):
                 return Done()
-            match await self._standing(dispatch.schedule_id, found):
+            is_ended = ended is not None and found.stamp == str(ended)
+            match Standing.ENDED if is_ended else await self._standing(dispatch.schedule_id, found):
                 case Standing.ENDED:
                     await self._client.delete(dispatch.schedule_id, call)
                     return Done()

@@ -137,7 +137,7 @@ def compare(lane: Lane, observed: Observed, known: Known) -> Iterator[Drift]:
     if forgotten is not None:
         yield forgotten
         return
-    if lane.live_intent in known.ended and lane.live_intent not in observed.stamps:
+    if lane.live_intent in known.ended:
         detail = f"intent {lane.live_intent} is live, and marked as ended in SpiceDB"
         yield Drift(lane.schedule_id, DriftKind.DELETED, detail, Fix.CLEAN_UP)
         return

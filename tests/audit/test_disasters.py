@@ -6,6 +6,7 @@ A copy of the database stands for it: the stores go on with the original, and th
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 from temporalio.api.schedule.v1 import Schedule
@@ -18,6 +19,8 @@ from consumers.temporal.client import Found, TemporalClient
 from outbox.audit.drift import Drift
 from outbox.compose.audit import compare_stores
 from outbox.compose.reclaim import read_forgotten
+from outbox.flow.dispatch import Dispatch
+from outbox.flow.table import EventType, Kind
 from outbox.settings import Settings
 from outbox.stack import StackInfo
 from outbox.store.engine import open_engine
@@ -55,10 +58,13 @@ def kinds(drifts: dict[str, list[Drift]]) -> dict[str, list[str]]:
 
 async def mend(settings: Settings, drifts: Iterable[list[Drift]]) -> None:
     """What ``outbox audit --repair`` asks for, carried out."""
+    await repair(settings, *(first.schedule_id for first, *_ in drifts if first.is_repaired))
+
+
+async def repair(settings: Settings, *schedule_ids: str) -> None:
     async with open_engine(settings.database_url.get_secret_value()) as engine:
-        for first, *_ in drifts:
-            if first.is_repaired:
-                await OperateStore(engine, "tester").request_repair(first.schedule_id)
+        for schedule_id in schedule_ids:
+            await OperateStore(engine, "tester").request_repair(schedule_id)
     await converge(settings)
 
 
@@ -183,6 +189,37 @@ async def test_no_live_owner_loses_anything_to_a_ledger_that_went_back_in_time(
         await enqueue(older, *((delete(agent, name), BOB) for name in bobs))
         await converge(older)
         assert {name: await stores.of(name) for name in bobs} == dict.fromkeys(bobs, (frozenset(), None, ""))
+        assert (await judge(older))[0] == []
+
+
+async def test_what_was_deleted_goes_again_where_temporal_went_back_with_the_ledger(
+    settings: Settings, stack: StackInfo, agent: str, stores: World, temporal: TemporalClient
+) -> None:
+    """As of one Postgres server that has the databases of both."""
+    who = {"owned": ALICE, "unowned": outbox.Principal(), "on": ALICE}
+    asked = [(create(agent, name), principal) for name, principal in who.items()]
+    ids = dict(zip(who, await enqueue(settings, *asked), strict=True))
+    del ids["on"]
+    await converge(settings)
+    kept = await stores.of("on")
+    async with restored(stack, settings) as older:
+        await enqueue(settings, *((delete(agent, name), ALICE) for name in ids))
+        await converge(settings)
+        for name, intent_id in ids.items():
+            made = Dispatch(
+                intent_id, f"{agent}--{name}", Kind.CREATE, EventType.REGISTERED, 1, 1, deadline=0.0,
+                request=create(agent, name).model_dump(mode="json"),
+            )  # fmt: skip
+            await temporal.create(made, uuid4(), Call.within(10), anew=True)
+        drifts = await found(older, agent)
+        assert kinds(drifts) == {"owned": ["deleted"]}
+        violations, _ = await judge(older)
+        assert {one.schedule_id for one in violations} == {f"{agent}--{name}" for name in ids}
+        await mend(older, drifts.values())
+        await repair(older, f"{agent}--unowned")
+        assert await found(older, agent) == {}
+        assert {name: await stores.of(name) for name in ids} == dict.fromkeys(ids, (frozenset(), None, ""))
+        assert await stores.of("on") == kept
         assert (await judge(older))[0] == []
 
 

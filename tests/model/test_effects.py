@@ -603,6 +603,23 @@ def test_debris_in_temporal_is_cleared(
 
 
 @pytest.mark.parametrize(
+    ("schedule", "outcome", "left"),
+    [
+        (Schedule(str(LIVE)), Done(), None),
+        (Schedule("theirs"), FOREIGN_SCHEDULE, Schedule("theirs")),
+        (None, Done(), None),
+    ],
+)
+def test_what_has_ended_is_debris_whatever_the_ledger_has(
+    schedule: Schedule | None, outcome: Outcome, left: Schedule | None
+) -> None:
+    asked = dispatch(EventType.REPAIR_REQUESTED, kind=Kind.REPAIR)
+    world = World(schedule=schedule)
+    assert world.run(world.temporal(asked).clear_debris(asked, ended=LIVE)) == outcome
+    assert world.schedule == left
+
+
+@pytest.mark.parametrize(
     "event", [EventType.REGISTERED, EventType.DELETE_REQUESTED, EventType.REPAIR_REQUESTED]
 )
 def test_spicedb_does_only_what_is_its_own(event: EventType) -> None:

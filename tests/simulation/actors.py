@@ -113,18 +113,11 @@ async def meddle(world: World) -> None:
         world.meddling = True
         if live is not None and choice < 0.7:
             _undo(world, name, choice)
-            if replaced := world.has(Feature.UPDATE) and bool(ended) and choice < 0.3:
-                stamp = str(world.hands.choice(ended))
-                world.record(f"somebody brings {brief(UUID(stamp))} back to {name}, where another lives")
-                world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), THEIRS))
-            elif choice < 0.15 and not world.beyond_bound:
-                _take(world, name)
+            replaced = choice < 0.3 and _replace(world, name, live, ended)
         elif live is None and ended and name not in world.temporal.schedules:
-            stamp = str(world.dice.choice(ended))
-            world.record(f"somebody brings {brief(UUID(stamp))} back to {name}")
-            world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(stamp, str(OURS)), THEIRS))
+            _bring_back(world, name, world.dice.choice(ended))
         world.meddling = False
-        if replaced and world.hands.random() < 0.5:
+        if replaced and world.has(Feature.UPDATE) and world.hands.random() < 0.5:
             # Of which nobody knows who changes it now.
             await _ask_for_updates(world, name, world.hands)
 
@@ -141,8 +134,33 @@ def _undo(world: World, name: str, choice: float) -> None:
         world.spicedb.change({Tuple(INTENT, live, ENDED, INTENT, live)})
 
 
+def _replace(world: World, name: str, live: UUID, ended: list[UUID]) -> bool:
+    """Put something else where a live schedule was, mostly; whether it carries another stamp."""
+    ways = ["nothing"]
+    if ended:
+        ways.append("an ended one")
+    if world.postgres.lanes[name].revision is not None:
+        ways.append("an older one")
+    if not world.beyond_bound:
+        ways.append("a stranger's")  # which a late call would hit
+    way = world.hands.choice(ways)
+    if way == "an ended one":
+        _bring_back(world, name, world.hands.choice(ended))
+    elif way == "an older one":
+        _bring_back(world, name, live)
+    elif way == "a stranger's":
+        _take(world, name)
+    return way in {"an ended one", "a stranger's"}
+
+
+def _bring_back(world: World, name: str, stamp: UUID) -> None:
+    """As Temporal's backup has it: what has ended, or what no update had changed yet."""
+    world.record(f"somebody brings {brief(stamp)} back to {name}")
+    world.temporal.put(name, Standing(f"{stamp}:1", stamp_memo(str(stamp), str(OURS)), THEIRS))
+
+
 def _take(world: World, name: str) -> None:
-    """Let another platform have the name in Temporal, where one of ours had it; a late call would hit it."""
+    """Let another platform have the name."""
     ground = world.grounds[name]
     ground.stamp, ground.scheduled = str(UUID(int=world.hands.getrandbits(128))), True
     world.record(f"somebody takes {name}")

@@ -242,7 +242,8 @@ def _deleted(world: World, name: str, stamp: str | None) -> None:
     if stamp is None or world.beyond_bound:
         return
     head = _head(world, name)
-    lives = stamp == str(world.postgres.live_intent(name))
+    is_marked = Tuple(INTENT, stamp, ENDED, INTENT, stamp) in world.spicedb.tuples
+    lives = stamp == str(world.postgres.live_intent(name)) and not is_marked
     comes = head is not None and stamp == str(head.intent_id)
     if comes or (lives and not _is_at(world, name, EventType.DELETE_REQUESTED)):
         world.violate(f"{name}: the schedule of {stamp} was deleted, and nobody asked for it")
