@@ -95,31 +95,43 @@ async def grant(world: World) -> None:
 
 
 async def meddle(world: World) -> None:
-    """Undo what lives, and bring back what had ended, as restored backups and hands at the stores do.
-
-    Only while nothing of the lane is under way: nobody could tell such hands from the outbox's own.
-    """
+    """Undo what lives, and bring back what had ended, as restored backups and hands at the stores do."""
     while world.tampered and world.loop.time() < BUSY_SECONDS:
         await asyncio.sleep(world.dice.expovariate(1.0))
         name = world.dice.choice(sorted(world.grounds))
-        rows = [row for row in world.postgres.queue.values() if row.schedule_id == name]
-        ground = world.grounds[name]
-        if ground.tuples or ground.scheduled or any(row.place != "deferred" for row in rows):
-            continue
-        live = world.postgres.live_intent(name)
-        ended = [one.id for one in world.postgres.lane(name) if one.kind is Kind.CREATE and one.id != live]
-        choice = world.dice.random()
-        replaced = False
-        world.meddling = True
-        if live is not None and choice < 0.7:
-            _undo(world, name, choice)
-            replaced = choice < 0.3 and _replace(world, name, live, ended)
-        elif live is None and ended and name not in world.temporal.schedules:
-            _bring_back(world, name, world.dice.choice(ended))
-        world.meddling = False
+        replaced = _meddle_with(world, name)
         if replaced and world.has(Feature.UPDATE) and world.hands.random() < 0.5:
             # Of which nobody knows who changes it now.
             await _ask_for_updates(world, name, world.hands)
+
+
+def meddle_at_rest(world: World) -> None:
+    """The same once more with every lane, as nothing is under way."""
+    for name in sorted(world.grounds):
+        _meddle_with(world, name)
+
+
+def _meddle_with(world: World, name: str) -> bool:
+    """Whether another one stands where one lived.
+
+    Only while nothing of the lane is under way: nobody could tell such hands from the outbox's own.
+    """
+    rows = [row for row in world.postgres.queue.values() if row.schedule_id == name]
+    ground = world.grounds[name]
+    if ground.tuples or ground.scheduled or any(row.place != "deferred" for row in rows):
+        return False
+    live = world.postgres.live_intent(name)
+    ended = [one.id for one in world.postgres.lane(name) if one.kind is Kind.CREATE and one.id != live]
+    choice = world.dice.random()
+    replaced = False
+    world.meddling = True
+    if live is not None and choice < 0.7:
+        _undo(world, name, choice)
+        replaced = choice < 0.3 and _replace(world, name, live, ended)
+    elif live is None and ended and name not in world.temporal.schedules:
+        _bring_back(world, name, world.dice.choice(ended))
+    world.meddling = False
+    return replaced
 
 
 def _undo(world: World, name: str, choice: float) -> None:

@@ -77,6 +77,7 @@ async def _work(world: World, workers: actors.Workers) -> None:
     )
     await _rest(world)
     if world.tampered:
+        actors.meddle_at_rest(world)
         # What `outbox audit --repair` asks for.
         for name in sorted(world.grounds):
             world.postgres.request_repair(name)
