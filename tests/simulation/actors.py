@@ -136,12 +136,12 @@ def _meddle_with(world: World, name: str) -> bool:
 
 def _undo(world: World, name: str, choice: float) -> None:
     world.record(f"somebody undoes {name}")
-    if choice < 0.5 and name in world.temporal.schedules:
+    if choice < 0.45 and name in world.temporal.schedules:
         world.temporal.put(name, None)
     if choice > 0.3:
         world.spicedb.change(removed=world.spicedb.of(SCHEDULE, name))
     if 0.4 < choice < 0.5:
-        # As a newer ledger has it, which was lost.
+        # As a newer ledger has it, which was lost; with it, perhaps, what Temporal had.
         live = str(world.postgres.live_intent(name))
         world.spicedb.change({Tuple(INTENT, live, ENDED, INTENT, live)})
 
