@@ -171,8 +171,9 @@ async def _look(readers: Readers, name: str) -> tuple[Lane | None, list[Finding]
         return lane, [Busy(name)]
     known = Known(readers.instance, await readers.lane_of(observed.stamps))
     found = list(compare(lane or Lane(name), observed, known))
-    if found:
-        live = {lane.live_intent} if lane and lane.live_intent else set()
+    live = {lane.live_intent} if lane and lane.live_intent else set()
+    # Of one that was never registered, its mark alone tells that it was deleted since.
+    if found or (live and lane and not lane.registration):
         ended = await readers.ended(observed.holding.stamps | live)
         found = list(compare(lane or Lane(name), observed, replace(known, ended=ended)))
     return lane, [*found]

@@ -58,13 +58,10 @@ def kinds(drifts: dict[str, list[Drift]]) -> dict[str, list[str]]:
 
 async def mend(settings: Settings, drifts: Iterable[list[Drift]]) -> None:
     """What ``outbox audit --repair`` asks for, carried out."""
-    await repair(settings, *(first.schedule_id for first, *_ in drifts if first.is_repaired))
-
-
-async def repair(settings: Settings, *schedule_ids: str) -> None:
     async with open_engine(settings.database_url.get_secret_value()) as engine:
-        for schedule_id in schedule_ids:
-            await OperateStore(engine, "tester").request_repair(schedule_id)
+        for first, *_ in drifts:
+            if first.is_repaired:
+                await OperateStore(engine, "tester").request_repair(first.schedule_id)
     await converge(settings)
 
 
@@ -215,8 +212,9 @@ async def test_what_was_deleted_goes_again_where_temporal_went_back_with_the_led
         assert kinds(drifts) == {"owned": ["deleted"]}
         violations, _ = await judge(older)
         assert {one.schedule_id for one in violations} == {f"{agent}--{name}" for name in ids}
-        await mend(older, drifts.values())
-        await repair(older, f"{agent}--unowned")
+        unowned = (await compare_stores(older, ids={f"{agent}--unowned"})).drifts
+        assert [one.kind for one in unowned] == ["deleted"], "lists tell no marks"
+        await mend(older, [*drifts.values(), list(unowned)])
         assert await found(older, agent) == {}
         assert {name: await stores.of(name) for name in ids} == dict.fromkeys(ids, (frozenset(), None, ""))
         assert await stores.of("on") == kept
