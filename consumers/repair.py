@@ -67,16 +67,16 @@ class RepairEffects:
             return await self._reclaim(dispatch, dispatch.reclaims)
         if dispatch.live_intent is None:
             return await (self._adopt(dispatch) if dispatch.adopts else self._clear(dispatch))
+        if dispatch.adopts and not dispatch.live_adopted:
+            return _is_live(dispatch)
+        if await self._was_ended(dispatch, dispatch.live_intent):
+            return await self._finish(dispatch, dispatch.live_intent)
         if dispatch.live_adopted:
             return await self._restore_adopted(dispatch, dispatch.live_intent)
-        if dispatch.adopts:
-            return _is_live(dispatch)
         return await self._restore(dispatch, dispatch.live_intent)
 
     async def _restore(self, dispatch: Dispatch, live: UUID) -> Outcome:
         """Register first, then create: the order of every create."""
-        if await self._was_ended(dispatch, live):
-            return await self._finish(dispatch, live)
         create = _create_of(dispatch, live)
         found = await self._temporal.find(dispatch)
         stands = found == Found(str(live))
@@ -152,8 +152,6 @@ class RepairEffects:
 
     async def _restore_adopted(self, dispatch: Dispatch, live: UUID) -> Outcome:
         """Restore an adopted schedule's stamp, and the schedule too where the ledger has its description."""
-        if await self._was_ended(dispatch, live):
-            return await self._finish(dispatch, live)
         there = await self._temporal.definition(dispatch)
         if there is None and dispatch.ran_out:
             return await self._finish(dispatch, live)

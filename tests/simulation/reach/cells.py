@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
+from uuid import UUID
 
 from outbox.flow.settlement import Action, Settlement
 from outbox.flow.table import STEPS, EventType
@@ -103,6 +104,13 @@ class Live(StrEnum):
     NONE = "nothing"
     LIVE = "a schedule"
     ADOPTED = "an adopted schedule"
+
+    @classmethod
+    def of(cls, live: UUID | None, *, adopted: bool) -> "Live":
+        """What the live intent of a lane is."""
+        if live is None:
+            return cls.NONE
+        return cls.ADOPTED if adopted else cls.LIVE
 
 
 @dataclass(frozen=True, slots=True)

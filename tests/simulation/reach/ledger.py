@@ -105,7 +105,7 @@ class WatchedPostgres(MemoryPostgres):
         return Lane(
             head=Head.NONE if head is None else Head(head.state),
             followed=any(row.place == "behind" for row in rows),
-            live=Live.NONE if live is None else Live.ADOPTED if self._is_repair(live) else Live.LIVE,
+            live=Live.of(live, adopted=self._is_repair(live)),
         )
 
     def _told(self, deed: Deed, lanes: Iterable[str], act: Callable[[], str]) -> str:

@@ -1,7 +1,7 @@
 """Says which cells some seeds reached, which they didn't, and which nothing can."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from tests.simulation.reach.never import reason_against
 
 _KINDS = {Attempt: "attempts", Settle: "settlements", Beside: "what lives", Act: "acts on lanes"}
 C = TypeVar("C", Attempt, Settle, Beside, Act)
+S = TypeVar("S", Settle, Beside)
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def tables(reach: Reach) -> Iterator[str]:
     yield ""
     yield from _attempts(reach)
     yield ""
-    yield from _settles(reach)
+    yield from _by_step(reach, Settle, "step", Came, lambda one: one.came)
     yield ""
-    yield from _besides(reach)
+    yield from _by_step(reach, Beside, "step, while what lives is …", Live, lambda one: one.live)
     yield ""
     yield from _acts(reach)
 
@@ -102,23 +103,16 @@ def _attempts(reach: Reach) -> Iterator[str]:
         yield f"| {happened} | {' | '.join(told)} |"
 
 
-def _settles(reach: Reach) -> Iterator[str]:
-    yield f"| step | {' | '.join(Came)} |"
-    yield "|---" * (len(Came) + 1) + "|"
-    possible = _possible(Settle)
+def _by_step(
+    reach: Reach, kind: type[S], head: str, columns: type[Came | Live], of: Callable[[S], str]
+) -> Iterator[str]:
+    """A line for each step, a column for each of what its cells have."""
+    yield f"| {head} | {' | '.join(columns)} |"
+    yield "|---" * (len(columns) + 1) + "|"
+    possible = _possible(kind)
     for step in dict.fromkeys(one.step for one in possible):
         of_step = [one for one in possible if one.step == step]
-        told = [_share(reach, [one for one in of_step if one.came is came]) for came in Came]
-        yield f"| {_short(step)} | {' | '.join(told)} |"
-
-
-def _besides(reach: Reach) -> Iterator[str]:
-    yield f"| step, while what lives is … | {' | '.join(Live)} |"
-    yield "|---" * (len(Live) + 1) + "|"
-    possible = _possible(Beside)
-    for step in dict.fromkeys(one.step for one in possible):
-        of_step = [one for one in possible if one.step == step]
-        told = [_share(reach, [one for one in of_step if one.live is live]) for live in Live]
+        told = [_share(reach, [one for one in of_step if of(one) == column]) for column in columns]
         yield f"| {_short(step)} | {' | '.join(told)} |"
 
 

@@ -77,7 +77,7 @@ class Witness:
         """An attempt begins."""
         self._attempts[dispatch.intent_id, dispatch.lease_number] = _Seen(
             step=step_of(dispatch.event_type, look=dispatch.look),
-            live=_live_of(dispatch),
+            live=Live.of(dispatch.live_intent, adopted=dispatch.live_adopted),
             process=process,
             leased=dispatch.deadline - self._step_timeout,
         )
@@ -123,12 +123,6 @@ class Witness:
             yield Settle(seen.step, seen.came, seen.became)
             yield Beside(seen.step, seen.live, seen.came)
         yield from self._acts.elements()
-
-
-def _live_of(dispatch: Dispatch) -> Live:
-    if dispatch.live_intent is None:
-        return Live.NONE
-    return Live.ADOPTED if dispatch.live_adopted else Live.LIVE
 
 
 class _Reports(Unobserved):
