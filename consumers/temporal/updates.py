@@ -72,7 +72,8 @@ class Updates:
             return Done(through=dispatch.run[0])
         learnt = None if _is_known(dispatch) else request_of(schedule_id, present.schedule)
         whole = replace(dispatch, request=_over(learnt, dispatch))
-        written = await self._write(whole, present, call, revision=dispatch.run[-1], changes=dispatch.changes)
+        changes = _changes(dispatch, present.found)
+        written = await self._write(whole, present, call, revision=dispatch.run[-1], changes=changes)
         return replace(written, definition=learnt) if isinstance(written, Done) else written
 
     async def look(self, dispatch: Dispatch, call: Call) -> Outcome:
@@ -143,6 +144,16 @@ def _raced(dispatch: Dispatch) -> Transient:
 def _is_known(dispatch: Dispatch) -> bool:
     """Whether the ledger has a definition; of what it adopted without a look, it has none."""
     return not dispatch.live_adopted or is_described(dispatch.request)
+
+
+def _changes(dispatch: Dispatch, found: Found) -> frozenset[str]:
+    """What is written though people may have changed it by hand.
+
+    What they did stays where the ledger's definition stands, or what this run wrote before. Beside another
+    one nobody can tell what was theirs: it came of a backup, or of an update that is in the run no more.
+    """
+    is_ours = any(tells(found, one) for one in (dispatch.revision, *dispatch.run))
+    return dispatch.changes if is_ours else dispatch.changes | _BY_HAND
 
 
 def _over(learnt: Mapping[str, Any] | None, dispatch: Dispatch) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -81,6 +82,9 @@ class Live:
 
     async def pause_by_hand(self) -> None:
         await self._hands.get_schedule_handle(self._id).pause(note="by hand")
+
+    async def resume_by_hand(self) -> None:
+        await self._hands.get_schedule_handle(self._id).unpause(note="by hand")
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +169,23 @@ async def test_what_people_changed_by_hand_stays_unless_it_is_named(
     await temporal_effects.apply(live.update(timezone="Europe/Berlin", paused=False, note=None))
     state = (await live.now()).state
     assert (state.paused, state.notes) == (False, "")
+
+
+async def test_a_backups_state_is_not_taken_for_what_people_changed(
+    temporal_effects: TemporalEffects, live: Live
+) -> None:
+    await live.put()  # as it was before the update that paused it
+    step = live.update(timezone="Europe/Berlin", revision=uuid4())
+    paused = replace(step, request={**step.request, "paused": True, "note": "out of office"})
+    assert await temporal_effects.apply(paused) == Done()
+    state = (await live.now()).state
+    assert (state.paused, state.notes) == (True, "out of office")
+    # From here on people may resume it, and no update undoes that.
+    await live.resume_by_hand()
+    later = uuid4()
+    follower = replace(paused, intent_id=later, run=(later,), revision=step.intent_id)
+    assert await temporal_effects.apply(follower) == Done()
+    assert not (await live.now()).state.paused
 
 
 async def test_one_who_writes_at_the_same_moment_is_not_overwritten(

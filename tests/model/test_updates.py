@@ -85,6 +85,15 @@ class TestApply(Base):
         assert self.run(world) == Done()
         assert world.schedule == Schedule(str(LIVE), str(NEXT), (1, 2), token=2)
 
+    @pytest.mark.parametrize("told", [None, "another's"])
+    def test_beside_another_definition_nobody_can_tell_what_people_changed(self, told: str | None) -> None:
+        hands = frozenset({"paused", "note"})
+        assert self.run(World(schedule=Schedule(str(LIVE), told, (1,)))) == Done()
+        assert self.changes == [RUN["changes"] | hands]
+        for own in (BEFORE, NEXT):
+            assert self.run(World(schedule=Schedule(str(LIVE), str(own), (1,)))) == Done()
+            assert self.changes == [RUN["changes"]]
+
     def test_without_a_live_schedule_there_is_nothing_to_update(self) -> None:
         world = World(schedule=STANDS)
         assert self.run(world, live_intent=None) == Refused(

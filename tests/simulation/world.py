@@ -74,6 +74,7 @@ class World:
         leases: of each intent, the highest lease number that was given out.
         taken: what lease each worker took of an intent last, and its deadline.
         meddling: a stranger does what happens now.
+        placed: when a stranger last put a schedule where another one was, or had been.
         before: what the stores held before the outbox came.
         log: all events, and known: all intents, whatever retention has dropped since.
         violations: what went against a rule.
@@ -99,6 +100,7 @@ class World:
     leases: dict[UUID, int] = field(default_factory=dict)
     taken: dict[tuple[str, UUID], tuple[int, float]] = field(default_factory=dict)
     meddling: bool = False
+    placed: dict[str, float] = field(default_factory=dict)
     halted: dict[str, float] = field(default_factory=dict)
     asked: dict[str, Kind] = field(default_factory=dict)
     before: Stores | None = None
