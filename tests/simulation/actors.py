@@ -420,6 +420,7 @@ class Workers:
             failure,
             on_send,
             on_fault=world.witness.failed,
+            on_arrive=world.arrive,
         )
 
     def _ring(self) -> None:

@@ -104,6 +104,7 @@ class Network:
         on_send: told of each call of a client, just before it is sent.
         on_fault: told, in the caller's context, of each call that something goes wrong with: of which store,
             what, and whether it lands beyond the bound.
+        on_arrive: told of each call, just before it takes effect, when it was made.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Network:
         failure: Callable[[Fault], Exception],
         on_send: Callable[[], None] = lambda: None,
         on_fault: Notice = lambda *_: None,
+        on_arrive: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._loop = loop
         self._store = store
@@ -125,6 +127,7 @@ class Network:
         self._failure = failure
         self._on_send = on_send
         self._on_fault = on_fault
+        self._on_arrive = on_arrive
 
     async def send(self, method: str, request: Any, act: Callable[[], Any], seconds: float) -> Any:
         """Carry one call of a client."""
@@ -152,11 +155,11 @@ class Network:
             beyond = fault in LATE and lateness > (seconds or 0.0) + self._weather.late_write
             self._on_fault(self._store, fault, beyond)
         answer: asyncio.Future[Any] = self._loop.create_future()
-        there, back = self._delay(), self._delay()
+        made, there, back = self._loop.time(), self._delay(), self._delay()
         if fault in APPLIED:
-            self._loop.later(there, self._arrive, who, what, act, fault, answer, back)
+            self._loop.later(there, self._arrive, who, what, act, fault, answer, back, made)
         elif fault in LATE:
-            self._loop.later(lateness, self._arrive, who, what, act, fault, None, 0.0)
+            self._loop.later(lateness, self._arrive, who, what, act, fault, None, 0.0, made)
         if fault not in APPLIED and fault not in SILENT:
             self._loop.later(there + back, _fail, answer, self._failure(fault))
         return await answer
@@ -176,7 +179,9 @@ class Network:
         fault: Fault,
         answer: "asyncio.Future[Any] | None",
         back: float,
+        made: float,
     ) -> None:
+        self._on_arrive(made)
         for _ in range(2 if fault is Fault.TWICE else 1):
             try:
                 result, error = act(), None

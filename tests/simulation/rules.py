@@ -118,6 +118,7 @@ def _relationships_changed(world: World, added: set[Tuple], removed: set[Tuple])
         gone = {one for one in removed if one.resource_id == name}
         world.grants -= gone
         if world.meddling:
+            world.touched[name] = world.loop.time()
             continue
         if gone:
             _taken_away(world, name, gone)
@@ -198,8 +199,7 @@ def _schedule_changed(world: World, name: str, before: Standing | None, after: S
     was, now = _stamp(before), _stamp(after)
     world.record(f"    {name}: {was if before else 'nothing'} -> {now if after else 'nothing'}")
     if world.meddling:
-        if after is not None:
-            world.placed[name] = world.loop.time()
+        world.touched[name] = world.loop.time()
         return
     if after is not None:
         _created(world, name, now)
@@ -208,23 +208,18 @@ def _schedule_changed(world: World, name: str, before: Standing | None, after: S
 
 
 def _schedule_updated(world: World, name: str) -> None:
-    """Only what carries the live stamp is updated; an adopted one has none.
-
-    A call that is under way lands on what a stranger puts there meanwhile, as tokens count anew.
-    """
+    """Only what carries the live stamp is updated; an adopted one has none."""
     stamp, live = _stamp(world.temporal.schedules[name]), world.postgres.live_intent(name)
     world.record(f"    {name}: {stamp} is updated to {revision_in(world.temporal.schedules[name].schedule)}")
     adopted = live is not None and world.postgres.intents[live].kind is Kind.REPAIR and stamp is None
-    timing = world.swarm.timing
-    under_way_until = world.placed.get(name, -_EVER) + timing.step_timeout + timing.late_write
-    is_meant = adopted or stamp == str(live) or world.loop.time() <= under_way_until
-    if not is_meant and not world.beyond_bound:
+    is_meant = adopted or stamp == str(live)
+    if not (is_meant or world.was_touched(name) or world.beyond_bound):
         world.violate(f"{name}: the schedule of {stamp} was updated, while {live} lives")
 
 
 def _created(world: World, name: str, stamp: str | None) -> None:
     """S1 and S2: no schedule without its registration, or without the decision to have none."""
-    if stamp is None or world.beyond_bound:
+    if stamp is None or world.was_touched(name) or world.beyond_bound:
         return
     if Tuple(SCHEDULE, name, REGISTERED_BY, INTENT, stamp) in world.spicedb.tuples:
         return
@@ -247,7 +242,7 @@ def _deleted(world: World, name: str, stamp: str | None) -> None:
         if not _was_reclaimed(world, ground) and not (ground.legacy and asked):
             world.violate(f"{name}: a stranger's schedule was deleted")
         ground.scheduled = False
-    if stamp is None or world.beyond_bound:
+    if stamp is None or world.was_touched(name) or world.beyond_bound:
         return
     head = _head(world, name)
     is_marked = Tuple(INTENT, stamp, ENDED, INTENT, stamp) in world.spicedb.tuples

@@ -74,7 +74,8 @@ class World:
         leases: of each intent, the highest lease number that was given out.
         taken: what lease each worker took of an intent last, and its deadline.
         meddling: a stranger does what happens now.
-        placed: when a stranger last put a schedule where another one was, or had been.
+        touched: when a stranger last changed something of a lane.
+        made: when the call was made that takes effect now.
         before: what the stores held before the outbox came.
         log: all events, and known: all intents, whatever retention has dropped since.
         violations: what went against a rule.
@@ -100,7 +101,8 @@ class World:
     leases: dict[UUID, int] = field(default_factory=dict)
     taken: dict[tuple[str, UUID], tuple[int, float]] = field(default_factory=dict)
     meddling: bool = False
-    placed: dict[str, float] = field(default_factory=dict)
+    touched: dict[str, float] = field(default_factory=dict)
+    made: float = 0.0
     halted: dict[str, float] = field(default_factory=dict)
     asked: dict[str, Kind] = field(default_factory=dict)
     before: Stores | None = None
@@ -123,6 +125,14 @@ class World:
     def beyond_bound(self) -> bool:
         """Calls may arrive beyond the late-write bound, which no rule but the repairs' covers."""
         return self.has(Feature.BEYOND_BOUND)
+
+    def was_touched(self, name: str) -> bool:
+        """Whether a stranger came to a lane while the call was under way that takes effect now."""
+        return self.made <= self.touched.get(name, -1.0)
+
+    def arrive(self, made: float) -> None:
+        """A call takes effect that was made then."""
+        self.made = made
 
     def record(self, line: str) -> None:
         """Write a line of the history, if somebody reads it."""
