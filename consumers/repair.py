@@ -156,7 +156,7 @@ class RepairEffects:
         if there is None and dispatch.ran_out:
             return await self._finish(dispatch, live)
         if there is not None and not carries_live(dispatch, there[0]):
-            cleared = await self._temporal.clear_debris(dispatch)
+            cleared = await self._temporal.clear_debris(dispatch, makes_room=True)
             if not isinstance(cleared, Done):
                 return cleared
             there = None

@@ -91,14 +91,18 @@ class TemporalEffects:
         except StoreFailure as failure:
             return failure.outcome
 
-    async def clear_debris(self, dispatch: Dispatch, *, ended: UUID | None = None) -> Outcome:
+    async def clear_debris(
+        self, dispatch: Dispatch, *, ended: UUID | None = None, makes_room: bool = False
+    ) -> Outcome:
         """Delete the schedule if an ended intent of the lane left it behind; others' is a conflict.
 
         Args:
             dispatch: of a repair.
             ended: an intent that has ended, though the ledger has it as live.
+            makes_room: what is live is made in its place then, which a late removal would take away.
         """
         call = Call.of(dispatch)
+        remove = self._clear_away if makes_room else self._client.delete
         try:
             found = await self._client.describe(dispatch.schedule_id, call)
             if found is None or (dispatch.live_adopted and found.stamp is None):
@@ -106,7 +110,7 @@ class TemporalEffects:
             is_ended = ended is not None and found.stamp == str(ended)
             match Standing.ENDED if is_ended else await self._standing(dispatch.schedule_id, found):
                 case Standing.ENDED:
-                    await self._client.delete(dispatch.schedule_id, call)
+                    await remove(dispatch.schedule_id, call)
                     return Done()
                 case Standing.LIVE:
                     return Transient(
@@ -165,7 +169,7 @@ class TemporalEffects:
                 return _foreign(schedule_id)
 
     async def _clear_away(self, schedule_id: str, call: Call) -> None:
-        """Delete debris; without an answer, the create waits: what comes late would delete what it makes."""
+        """Delete debris; without an answer, what follows waits: a late removal would delete what it makes."""
         try:
             await self._client.delete(schedule_id, call)
         except StoreFailure as failure:

@@ -918,6 +918,10 @@ class TestAdopt:
         assert self.run(world, request=request, **self.ADOPTED) == Done()
         assert (world.tuples, world.schedule) == (owner(), Schedule("theirs"))
 
+    def test_debris_in_its_place_that_may_go_late_is_waited_for(self) -> None:
+        world = World(owner(), Schedule(str(ENDED)), instead=fails(SILENT, 3))
+        assert self.run(world, **self.ADOPTED) == replace(SILENT, removing=True)
+
     @pytest.mark.parametrize("ended", [False, True])
     def test_what_has_run_out_or_was_ended_is_cleared_away(self, *, ended: bool) -> None:
         marks = frozenset({mark(LIVE)}) if ended else frozenset()
