@@ -147,7 +147,8 @@ class Network:
         if process is not None and not process.alive:
             raise Killed
         reads = what.startswith(("Read", "Describe"))
-        fault = self._weather.draw(self._loop.time(), self._dice, reads=reads)
+        made = self._loop.time()
+        fault = self._weather.draw(made, self._dice, reads=reads)
         who = process.name if process else "somebody"
         lateness = self._lateness(seconds) if fault in LATE else 0.0
         if fault is not Fault.NONE:
@@ -155,7 +156,7 @@ class Network:
             beyond = fault in LATE and lateness > (seconds or 0.0) + self._weather.late_write
             self._on_fault(self._store, fault, beyond)
         answer: asyncio.Future[Any] = self._loop.create_future()
-        made, there, back = self._loop.time(), self._delay(), self._delay()
+        there, back = self._delay(), self._delay()
         if fault in APPLIED:
             self._loop.later(there, self._arrive, who, what, act, fault, answer, back, made)
         elif fault in LATE:
