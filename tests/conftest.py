@@ -22,6 +22,7 @@ from outbox.stack import Stack, StackInfo
 from outbox.testing.databases import copied, copied_outbox, hang_up, prepare_template
 from outbox.testing.handles import IMPATIENT, memory
 from tests.kafka.brokers import broker
+from tests.kafka.patience import patiently
 from tests.poolers.conftest import instead as pgbouncer_is_missing
 from tests.stack.containers import ContainerStack, engine_answers
 from tests.stack.lazy import LazyStack
@@ -90,7 +91,7 @@ def topics(kafka: str) -> dict[str, object]:
     """Settings for topics of the test's own."""
     own: dict[str, object] = {"kafka_bootstrap": kafka, "kafka_prefix": f"t{uuid4().hex[:12]}"}
     own |= {"kafka_partitions": 4, "dispatch_seconds": 5.0}
-    create_topics(Settings.model_validate(own))
+    patiently(lambda: create_topics(Settings.model_validate(own)))
     return own
 
 

@@ -48,6 +48,7 @@ from tests.chaos.watch import Watch
 from tests.chaos.way import way_to
 from tests.chaos.workload import Lane, plan
 from tests.database_clock import DatabaseClock
+from tests.kafka.patience import patiently
 from tests.stack.pair import Pair
 from tests.stack.spicedb_on_postgres import spicedb_on_postgres
 from tests.telemetry.ledger import of_the_ledger
@@ -292,7 +293,7 @@ async def _prepare(settings: Settings, pair: Pair, *, with_topics: bool) -> None
     await asyncio.to_thread(pair.follow)
     if with_topics:
         # The way to the broker leads through this process.
-        await asyncio.to_thread(kafka.create_topics, settings)
+        await asyncio.to_thread(patiently, lambda: kafka.create_topics(settings))
     await schema.apply(settings, lambda _: True)
 
 

@@ -23,6 +23,7 @@ from tests.chaos.recorder import Recorder
 from tests.chaos.way import Way
 from tests.database_clock import HOUR, DatabaseClock
 from tests.kafka.conftest import deliver_again
+from tests.kafka.patience import patiently
 from tests.lagging import READ, as_of, present
 from tests.stack.pair import Pair
 
@@ -260,8 +261,9 @@ class Nemesis:
         await asyncio.to_thread(self.stack.kill, "kafka")
         await asyncio.to_thread(shutil.rmtree, self.stack.home / "kafka")
         await asyncio.to_thread(self.stack.start, "kafka")
-        assert self.kafka
-        await asyncio.to_thread(create_topics, self.kafka)
+        settings = self.kafka
+        assert settings
+        await asyncio.to_thread(patiently, lambda: create_topics(settings))
 
     async def _deliver_again(self) -> None:
         assert self.kafka

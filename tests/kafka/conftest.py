@@ -16,6 +16,7 @@ from outbox.kafka.publisher import Publisher
 from outbox.settings import Settings
 from outbox.store.engine import open_engine
 from outbox.store.relay import RelayStore
+from tests.kafka.patience import PATIENCE_SECONDS, patiently
 from tests.store.conftest import Query, enqueue, query
 from tests.worker.conftest import Bench
 
@@ -48,12 +49,16 @@ class Broker:
         """Add a record, whatever it holds."""
         if self._producer is None:
             # Doubles do no harm here, so a broker that has just lost what it knew of us needs no sequence.
-            self._producer = KafkaProducer(**self.cluster.options, enable_idempotence=False)
+            options = {**self.cluster.options, "enable_idempotence": False}
+            self._producer = patiently(lambda: KafkaProducer(**options))
         record = {"value": value, "key": key, "partition": partition, "headers": list(headers)}
-        self._producer.send(self.topic(topic), **record).get(timeout=240)
+        self._producer.send(self.topic(topic), **record).get(timeout=PATIENCE_SECONDS)
 
     def read(self, topic: str) -> list[Any]:
         """All records of a topic, each partition's in order."""
+        return patiently(lambda: self._read(topic))
+
+    def _read(self, topic: str) -> list[Any]:
         consumer = KafkaConsumer(**self.cluster.options, enable_auto_commit=False)
         try:
             numbers = consumer.partitions_for_topic(self.topic(topic)) or ()
