@@ -50,9 +50,12 @@ def watch(world: World) -> None:
 
 
 def keep_as_it_is(world: World, name: str) -> None:
-    """A schedule is somebody else's from now on."""
+    """What stands under the name is somebody else's from now on; or nothing, if there is nothing."""
     before, now = world.before or Stores(), take_stores(world)
-    world.before = replace(before, schedules={**before.schedules, name: now.schedules[name]})
+    theirs = {other: one for other, one in before.schedules.items() if other != name}
+    if name in now.schedules:
+        theirs[name] = now.schedules[name]
+    world.before = replace(before, schedules=theirs)
 
 
 class LeaseRules:
@@ -213,7 +216,10 @@ def _schedule_updated(world: World, name: str) -> None:
     world.record(f"    {name}: {stamp} is updated to {revision_in(world.temporal.schedules[name].schedule)}")
     adopted = live is not None and world.postgres.intents[live].kind is Kind.REPAIR and stamp is None
     is_meant = adopted or stamp == str(live)
-    if not (is_meant or world.was_touched(name) or world.beyond_bound):
+    if world.was_touched(name):
+        if _is_theirs(world, name, stamp):
+            keep_as_it_is(world, name)
+    elif not (is_meant or world.beyond_bound):
         world.violate(f"{name}: the schedule of {stamp} was updated, while {live} lives")
 
 
@@ -237,9 +243,11 @@ def _created(world: World, name: str, stamp: str | None) -> None:
 
 def _deleted(world: World, name: str, stamp: str | None) -> None:
     ground = world.grounds[name]
-    if ground.scheduled and stamp == ground.stamp:
+    if _is_theirs(world, name, stamp):
         asked = _is_at(world, name, EventType.DELETE_REQUESTED) or _comes_too_late(world, name)
-        if not _was_reclaimed(world, ground) and not (ground.legacy and asked):
+        if world.was_touched(name):
+            keep_as_it_is(world, name)
+        elif not _was_reclaimed(world, ground) and not (ground.legacy and asked):
             world.violate(f"{name}: a stranger's schedule was deleted")
         ground.scheduled = False
     if stamp is None or world.was_touched(name) or world.beyond_bound:
@@ -250,6 +258,12 @@ def _deleted(world: World, name: str, stamp: str | None) -> None:
     comes = head is not None and stamp == str(head.intent_id)
     if comes or (lives and not _is_at(world, name, EventType.DELETE_REQUESTED)):
         world.violate(f"{name}: the schedule of {stamp} was deleted, and nobody asked for it")
+
+
+def _is_theirs(world: World, name: str, stamp: str | None) -> bool:
+    """A stranger's. No condition of Temporal's stops what was under way when he put it there."""
+    ground = world.grounds[name]
+    return ground.scheduled and stamp == ground.stamp
 
 
 def _comes_too_late(world: World, name: str) -> bool:
