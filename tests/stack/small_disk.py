@@ -1,6 +1,7 @@
 """A file system with little room, for the server whose data lies there."""
 
 import contextlib
+import errno
 import os
 import subprocess
 import tempfile
@@ -21,13 +22,28 @@ class SmallDisk:
     def full(self, *, left: int) -> Iterator[None]:
         """Inside, something else has taken all of the room but so many bytes."""
         filler = self.home / "filler"
-        with filler.open("wb") as file:
-            disk = os.statvfs(self.home)
-            os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - left)
         try:
+            with filler.open("wb") as file:
+                while (room := self._room() - left) > 0 and not _taken(file.fileno(), room):
+                    pass
             yield
         finally:
             filler.unlink()
+
+    def _room(self) -> int:
+        disk = os.statvfs(self.home)
+        return disk.f_bavail * disk.f_frsize
+
+
+def _taken(file: int, room: int) -> bool:
+    """Give a file so many bytes; False: the server has taken some of them meanwhile."""
+    try:
+        os.posix_fallocate(file, 0, room)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager
