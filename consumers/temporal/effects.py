@@ -99,18 +99,19 @@ class TemporalEffects:
         Args:
             dispatch: of a repair.
             ended: an intent that has ended, though the ledger has it as live.
-            makes_room: what is live is made in its place then, which a late removal would take away.
+            makes_room: what is live is to be made in its place, by the next attempt.
         """
         call = Call.of(dispatch)
-        remove = self._clear_away if makes_room else self._client.delete
         try:
             found = await self._client.describe(dispatch.schedule_id, call)
             if found is None or (dispatch.live_adopted and found.stamp is None):
                 return Done()
             is_ended = ended is not None and found.stamp == str(ended)
             match Standing.ENDED if is_ended else await self._standing(dispatch.schedule_id, found):
+                case Standing.ENDED if makes_room:
+                    return await self._make_room(dispatch, found, call)
                 case Standing.ENDED:
-                    await remove(dispatch.schedule_id, call)
+                    await self._client.delete(dispatch.schedule_id, call)
                     return Done()
                 case Standing.LIVE:
                     return Transient(
@@ -159,26 +160,31 @@ class TemporalEffects:
             return Done()
         match await self._standing(schedule_id, found):
             case Standing.ENDED:
-                await self._clear_away(schedule_id, call)
-                message = f"debris of intent {found.stamp} was removed from {schedule_id}"
-                return Transient(ErrorCode.RACED, message, retry_after=0.0)
+                return await self._make_room(dispatch, found, call)
             case Standing.LIVE:
                 message = f"{schedule_id} exists, created by intent {found.stamp}: delete it first"
                 return Conflict(ErrorCode.CONFLICT_LIVE, message)
             case Standing.FOREIGN:
                 return _foreign(schedule_id)
 
-    async def _clear_away(self, schedule_id: str, call: Call) -> None:
-        """Delete debris; without an answer, what follows waits: a late removal would delete what it makes."""
+    async def _make_room(self, dispatch: Dispatch, found: Found, call: Call) -> Transient:
+        """Delete debris, for the next attempt to create in its place.
+
+        That one waits until no removal can land late and take away what it makes: neither this one, where it
+        gets no answer, nor that of an earlier attempt without one, whose worker may have died at it.
+        """
+        schedule_id = dispatch.schedule_id
         try:
             await self._client.delete(schedule_id, call)
         except StoreFailure as failure:
             if isinstance(failure.outcome, Unknown):
-                raise StoreFailure(replace(failure.outcome, removing=True)) from failure
+                raise StoreFailure(replace(failure.outcome, waits=True)) from failure
             raise
         except asyncio.CancelledError:
             message = f"{schedule_id}: debris was being removed when the time was over"
-            raise StoreFailure(Unknown(ErrorCode.TIMED_OUT, message, removing=True)) from None
+            raise StoreFailure(Unknown(ErrorCode.TIMED_OUT, message, waits=True)) from None
+        message = f"debris of intent {found.stamp} was removed from {schedule_id}"
+        return Transient(ErrorCode.RACED, message, retry_after=0.0, waits=dispatch.unknown)
 
     async def _delete(self, dispatch: Dispatch, call: Call) -> Outcome:
         schedule_id = dispatch.schedule_id

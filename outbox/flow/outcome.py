@@ -36,11 +36,14 @@ class Transient:
 
     Attributes:
         retry_after: the seconds that the store asks for, or None for the usual backoff.
+        waits: the next attempt begins when no earlier one can land any more, which could take away what that
+            one makes.
     """
 
     code: ErrorCode
     message: str
     retry_after: float | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,13 @@ class Unknown:
     """May have been applied, or may yet be; the same step again, and nothing is undone until that is over.
 
     Attributes:
-        removing: it was taking something away on the step's way, and could take what the next attempt makes:
-            that one waits until it is over, too.
+        waits: so does the next attempt: this one was taking something away on the step's way, and could take
+            what that one makes.
     """
 
     code: ErrorCode
     message: str
-    removing: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

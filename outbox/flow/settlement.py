@@ -264,7 +264,7 @@ def _again(
         **_names(dispatch),
         action=Action.PARK if parks else Action.RETRY,
         unknown=unknown,
-        waits=isinstance(failure, Unknown) and failure.removing,
+        waits=isinstance(failure, Transient | Unknown) and failure.waits,
         strike=strike,
         patient=failure.code in _PATIENCE,
         delay_seconds=delay,

@@ -29,7 +29,7 @@ PASSING = {ErrorCode.TIMED_OUT, ErrorCode.CONNECTION_LOST, ErrorCode.OVERLOADED}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 FAILURES = [
     Transient(ErrorCode.OVERLOADED, "busy", retry_after=3.0),
-    Unknown(ErrorCode.TIMED_OUT, "silent", removing=True),
+    Unknown(ErrorCode.TIMED_OUT, "silent", waits=True),
     Refused(ErrorCode.REFUSED, "no"),
     Conflict(ErrorCode.CONFLICT_FOREIGN, "theirs"),
     Misconfigured(ErrorCode.MISCONFIGURED, "token"),

@@ -62,6 +62,8 @@ from tests.model.world import (
 )
 
 NOT_TODAY = Refused(ErrorCode.REGISTRATION_REFUSED, "not today")
+CLEARED = raced(f"debris of intent {ENDED} was removed from {SCHEDULE_ID}")
+CLEARED_IN_DOUBT = replace(CLEARED, waits=True)
 
 
 class TestRegister:
@@ -409,7 +411,6 @@ class TestCreate:
     """REGISTERED."""
 
     USUAL = f"{OURS}:1"
-    CLEARED = f"debris of intent {ENDED} was removed from {SCHEDULE_ID}"
 
     def run(self, world: World, **fields: Any) -> Outcome:
         asked = dispatch(EventType.REGISTERED, **fields)
@@ -437,14 +438,14 @@ class TestCreate:
         assert self.run(world, unknown=True) == FOREIGN_SCHEDULE
         # Or debris.
         world = World(schedule=Schedule(str(ENDED)), remembered=self.USUAL)
-        assert self.run(world, unknown=True) == raced(self.CLEARED)
+        assert self.run(world, unknown=True) == CLEARED_IN_DOUBT
         assert world.schedule is None
 
     def test_created_anew_the_name_may_be_taken(self) -> None:
         world = World(remembered=self.USUAL, instead={2: TAKEN, 3: Answer(Schedule("theirs"))})
         assert self.run(world, unknown=True) == FOREIGN_SCHEDULE
         world = World(remembered=self.USUAL, instead={2: TAKEN, 3: Answer(Schedule(str(ENDED)))})
-        assert self.run(world, unknown=True) == raced(self.CLEARED)
+        assert self.run(world, unknown=True) == CLEARED_IN_DOUBT
 
     def test_a_refusal_is_told(self) -> None:
         refused = self.run(World(), request={"bad": True, "definition": (1,)})
@@ -454,7 +455,7 @@ class TestCreate:
         ("schedule", "outcome", "left"),
         [
             (Schedule(str(OURS)), Done(), Schedule(str(OURS))),
-            (Schedule(str(ENDED)), raced(CLEARED), None),
+            (Schedule(str(ENDED)), CLEARED, None),
             (
                 Schedule(str(LIVE)),
                 conflict(
@@ -491,16 +492,21 @@ class TestCreate:
 
     def test_debris_that_may_go_late_is_waited_for(self) -> None:
         world = World(schedule=Schedule(str(ENDED)), instead=fails(SILENT, 2))
-        assert self.run(world) == replace(SILENT, removing=True)
+        assert self.run(world) == replace(SILENT, waits=True)
         world = World(schedule=Schedule(str(ENDED)), instead=fails(BUSY, 2))
         assert self.run(world) == BUSY
+
+    def test_debris_that_an_earlier_attempt_may_have_been_removing_is_removed_and_waited_for(self) -> None:
+        world = World(schedule=Schedule(str(ENDED)))
+        assert self.run(world, unknown=True) == CLEARED_IN_DOUBT
+        assert world.schedule is None
 
     def test_so_is_debris_that_was_being_removed_when_the_time_was_over(self) -> None:
         world = World(schedule=Schedule(str(ENDED)), instead={2: OVER})
         assert self.run(world) == Unknown(
             ErrorCode.TIMED_OUT,
             f"{SCHEDULE_ID}: debris was being removed when the time was over",
-            removing=True,
+            waits=True,
         )
 
 
@@ -912,6 +918,7 @@ class TestAdopt:
     def test_debris_in_its_place_goes_and_what_is_somebody_elses_stays(self) -> None:
         request = {"bad": False, "definition": (1,), "described": "x"}
         world = World(owner(), Schedule(str(ENDED)))
+        assert self.run(world, request=request, **self.ADOPTED) == CLEARED
         assert self.run(world, request=request, **self.ADOPTED) == Done()
         assert (world.tuples, world.schedule) == (owner() | {stamp(LIVE)}, WHOLE)
         world = World(owner(), Schedule("theirs"))
@@ -920,7 +927,9 @@ class TestAdopt:
 
     def test_debris_in_its_place_that_may_go_late_is_waited_for(self) -> None:
         world = World(owner(), Schedule(str(ENDED)), instead=fails(SILENT, 3))
-        assert self.run(world, **self.ADOPTED) == replace(SILENT, removing=True)
+        assert self.run(world, **self.ADOPTED) == replace(SILENT, waits=True)
+        world = World(owner(), Schedule(str(ENDED)))
+        assert self.run(world, unknown=True, **self.ADOPTED) == CLEARED_IN_DOUBT
 
     @pytest.mark.parametrize("ended", [False, True])
     def test_what_has_run_out_or_was_ended_is_cleared_away(self, *, ended: bool) -> None:

@@ -1,6 +1,7 @@
 """What each outcome does to its step; the expectations are written out by hand from the rules."""
 
 import random
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -359,7 +360,7 @@ class TestWhole:
         )
 
     def test_of_a_removal_without_an_answer(self) -> None:
-        settled = decide(dispatch(), Unknown(ErrorCode.CONNECTION_LOST, "?", removing=True), POLICY, Dice(0))
+        settled = decide(dispatch(), Unknown(ErrorCode.CONNECTION_LOST, "?", waits=True), POLICY, Dice(0))
         assert settled == settlement(
             action=Action.RETRY,
             unknown=True,
@@ -368,6 +369,11 @@ class TestWhole:
             error_code=ErrorCode.CONNECTION_LOST,
             error_message="?",
         )
+
+    def test_of_an_attempt_that_made_room_after_one_without_an_answer(self) -> None:
+        made_room = Transient(ErrorCode.RACED, "!", retry_after=0.0, waits=True)
+        assert decide(dispatch(), made_room, POLICY, Dice(0)).waits
+        assert not decide(dispatch(), replace(made_room, waits=False), POLICY, Dice(0)).waits
 
     def test_of_a_store_that_is_misconfigured(self) -> None:
         settled = decide(dispatch(), Misconfigured(ErrorCode.MISCONFIGURED, "token"), POLICY, Dice(0.0))
