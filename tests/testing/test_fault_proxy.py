@@ -97,13 +97,17 @@ async def failed_write(channel: Any, **options: Any) -> Any:
     return caught.value
 
 
-async def unanswered(proxy: FaultProxy, channel: Any, method: str = WRITE) -> None:
+async def unanswered(
+    proxy: FaultProxy, channel: Any, method: str = WRITE, *, after_effect: bool = False
+) -> None:
     """Make a call that meets a fault and gets no answer; then its client gives up, as at a deadline.
 
-    No deadline of its own ends it: on a busy machine that might come before the call has got to the proxy.
+    No deadline of its own ends it: on a busy machine that might come before the call has got to its fault.
     """
     call = channel.unary_unary(method)(b"a")
     seen = await proxy.wait_for_call(method)
+    if after_effect:
+        await seen.answered.wait()
     await asyncio.sleep(0.2)
     assert not call.done()
     call.cancel()
@@ -202,8 +206,7 @@ async def test_loses_the_reply(channel: Any, proxy: FaultProxy, effects: list[by
 
 async def test_never_answers_after_the_effect(channel: Any, proxy: FaultProxy, effects: list[bytes]) -> None:
     armed = proxy.lose_reply("Write", status=None)
-    await unanswered(proxy, channel)
-    await armed.calls[0].answered.wait()
+    await unanswered(proxy, channel, after_effect=True)
     assert armed.calls[0].client is None
     assert effects == [b"a"]
 
@@ -261,7 +264,9 @@ async def test_applies_late(channel: Any, proxy: FaultProxy, effects: list[bytes
     assert effects == [b"next", b"late", b"late"]
 
 
-async def test_applies_late_once_its_client_has_gone(channel: Any, proxy: FaultProxy, effects: list[bytes]) -> None:
+async def test_applies_late_once_its_client_has_gone(
+    channel: Any, proxy: FaultProxy, effects: list[bytes]
+) -> None:
     late = proxy.apply_late(REFUSE, status=None)
     await unanswered(proxy, channel, REFUSE)
     assert (await late.release()).status is Code.FAILED_PRECONDITION
