@@ -110,7 +110,8 @@ class AuthzEffects:
             going_on = Requires(ended(stamp.subject_id), present=False)
             return Done(await self._client.create([stamp], [*requires, unstamped, going_on], call))
         except NotAsExpected:
-            return _raced(f"{dispatch.schedule_id} changed while it was adopted")
+            # Or the write arrived twice, and met itself: only what is in doubt is taken back by a look.
+            return in_doubt(_raced(f"{dispatch.schedule_id} changed while it was adopted"))
         except StoreFailure as failure:
             return failure.outcome
 

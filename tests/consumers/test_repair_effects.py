@@ -343,7 +343,7 @@ class TestAdoption:
         await world.relationships.delete(owner, [], Call.within(30))
         gate.open()
         outcome = await adopting
-        assert isinstance(outcome, Transient)
+        assert isinstance(outcome, Unknown)
         assert outcome.code is ErrorCode.RACED
         assert await world.tuples() == {one for one in before if one.relation == "editor"}
 

@@ -329,7 +329,8 @@ class TestAdoption:
     def test_it_is_adopted_as_it_was_seen(self, *, ended: bool) -> None:
         marks = frozenset({mark(OURS)}) if ended else frozenset()
         world = World(owner() | marks, instead={} if ended else {1: NOT_AS_EXPECTED})
-        assert self.adopt(world) == raced(f"{SCHEDULE_ID} changed while it was adopted", at_once=False)
+        changed = f"{SCHEDULE_ID} changed while it was adopted"
+        assert self.adopt(world) == Unknown(ErrorCode.RACED, changed), "or the write has met itself"
         assert world.tuples == owner() | marks
 
     def test_each_owner_that_was_seen_must_be_there(self) -> None:
