@@ -19,11 +19,12 @@ from psycopg.types.json import Jsonb
 
 from outbox.errors import ErrorCode
 from outbox.flow.dispatch import Cause, Dispatch
-from outbox.flow.outcome import Conflict, Done, Misconfigured, Outcome, Refused, Transient, Unknown
+from outbox.flow.outcome import Done, Misconfigured, Outcome, Transient, Unknown
 from outbox.flow.settlement import RetryPolicy, Settlement, decide, park
 from outbox.flow.table import Consumer, Kind, Live, Status
 from outbox.store.engine import async_engine
 from outbox.store.work import Timing, WorkStore
+from tests.contracts.scenes import AWAY, CLEAR, DONE, LOST, REFUSED, SCENES, SET, TAKEN, Act, Handing, Scene
 from tests.simulation.ledger.postgres import MemoryPostgres
 from tests.simulation.ledger.tables import FOREVER, Entry, Intent, Row
 from tests.store.floors import long_look
@@ -33,10 +34,8 @@ _POLICY = RetryPolicy(max_strikes=3)
 _LANES = ["a--0", "a--1", "a--2"]
 # Of two lanes, when their schedules end: before either clock began, and when neither will go any more.
 _ENDS = {"a--0": "1970-01-01T00:00:00Z", "a--1": "2999-01-01T00:00:00Z"}
-# Stamps that a lost ledger had given; and where the first of them is reclaimed, at first and again.
+# Stamps that a lost ledger had given.
 _LOST = [UUID(int=number) for number in (1, 2, 3)]
-_RECLAIMS = {"reclaim": _LANES[0], "reclaim elsewhere": _LANES[1]}
-# The first lane is halted for so long; None: until it is released.
 _KINDS = [Kind.CREATE, Kind.CREATE, Kind.DELETE, Kind.UPDATE, Kind.UPDATE]
 _CHANGES: list[Mapping[str, Any]] = [
     {"cron_expression": "0 9 * * *", "timezone": "Europe/Berlin"},
@@ -46,23 +45,20 @@ _CHANGES: list[Mapping[str, Any]] = [
     {"paused": True, "note": "out of office"},
     {"end_at": None},
 ]
-_HALTS_OF = {"held": None, "held for a while": 45.0}
 _PASSES = (10.0,) * 4 + (20.0,) * 4 + (50.0, 140.0, 410.0)
 _SLACK = 4.0
-LOST = Unknown(ErrorCode.CONNECTION_LOST, "lost")
-REFUSED = Refused(ErrorCode.REFUSED, "no")
 _OUTCOMES: list[Outcome] = [
-    Done("token"),
-    Done("token", live=Live.SET),
-    Done("token", live=Live.CLEAR),
+    DONE,
+    SET,
+    CLEAR,
     Done(skipped=True),
     Transient(ErrorCode.RACED, "raced"),
     Transient(ErrorCode.RACED, "debris was removed", waits=True),
-    Transient(ErrorCode.UNREACHABLE, "away"),
+    AWAY,
     LOST,
     Unknown(ErrorCode.TIMED_OUT, "silent", waits=True),
     REFUSED,
-    Conflict(ErrorCode.CONFLICT_FOREIGN, "taken"),
+    TAKEN,
     Misconfigured(ErrorCode.MISCONFIGURED, "denied"),
 ]
 
@@ -85,60 +81,6 @@ class Mix:
 
 
 _MIXES = (Mix(), Mix(operates=0.3, parks=0.25), Mix(operates=0.3, prunes=0.7, trouble=0.1))
-PARKED, REPLAYED, DISCARDED, CLAIMED, LATE = "parked", "replayed", "discarded", "claimed", "late"
-EARLY, LATE_COMMIT, COMMITTED, PLACED, ONE = "early", "late commit", "committed", "placed", "one"
-SET, CLEAR = Done("token", live=Live.SET), Done("token", live=Live.CLEAR)
-HELD, HELD_FOR_A_WHILE, RELEASED, LATE_END = "held", "held for a while", "released", "late end"
-RECLAIMED = Done(live=Live.RECLAIM)
-
-
-@dataclass(frozen=True)
-class Handing:
-    """A step that is claimed, or was, comes out so; what follows it may be handed over."""
-
-    outcome: Outcome
-
-
-# What chance brings about seldom, played before it has its turn: seconds pass, somebody enqueues, a step is
-# claimed and comes out so or is parked, an operator sees to it; or it is claimed, and settled late; or its
-# schedule is halted meanwhile. Of Temporal nothing is handed over, as it has a rate. In the last two a look
-# takes long, heads are placed without room, early and late ones, and claimed one by one.
-_SCENES: tuple[tuple[float | Kind | Outcome | Handing | str, ...], ...] = (
-    (Kind.CREATE, LOST, 20.0, REFUSED, 20.0, Done("token"), 200.0, Done("token")),
-    (Kind.CREATE, LOST, 20.0, PARKED, REPLAYED, 20.0, Done("token"), 200.0, Done("token")),
-    (Kind.CREATE, LOST, 20.0, PARKED, DISCARDED, 20.0, Done("token"), 200.0, Done("token")),
-    (Kind.CREATE, Done("token"), PARKED, DISCARDED, 20.0, SET),
-    (Kind.CREATE, CLAIMED, 320.0, CLAIMED, LATE),
-    (Kind.CREATE, Transient(ErrorCode.UNREACHABLE, "away"), 20.0, Done("token"), SET),
-    (Kind.CREATE, Done("token"), SET, Kind.DELETE, CLEAR, LOST, 20.0, PARKED, REPLAYED, 200.0, Done("token")),
-    (Kind.CREATE, Done("token"), LOST, 20.0, SET, Kind.DELETE, 20.0, CLEAR, 200.0, CLEAR, Done("token")),
-    ("reclaim", RECLAIMED, "reclaim elsewhere", RECLAIMED, 20.0, Kind.DELETE, CLEAR, Done("token")),
-    (Kind.CREATE, Done("token"), SET, "reclaim", LOST, 200.0, RECLAIMED, Kind.DELETE, 200.0, CLEAR),
-    (Kind.CREATE, HELD, Done("token"), RELEASED, 20.0, Done("token"), HELD_FOR_A_WHILE, SET, 50.0, SET),
-    (Kind.CREATE, CLAIMED, HELD, Kind.DELETE, LATE, Done("token"), RELEASED, SET, HELD, RELEASED, CLEAR),
-    (Kind.CREATE, Done("token"), CLAIMED, HELD, Kind.DELETE, PLACED, LATE_END, CLEAR, RELEASED, CLEAR),
-    (Kind.CREATE, Conflict(ErrorCode.CONFLICT_FOREIGN, "taken"), REPLAYED, Done("token"), SET),
-    (Kind.CREATE, Done("token"), LOST, Kind.CREATE, 20.0, Handing(SET), 200.0, Done("token")),
-    (Kind.CREATE, Done("token"), SET, Kind.DELETE, LOST, 20.0, Handing(Done("token")), 200.0, CLEAR),
-    (
-        *(Kind.CREATE, Done("token"), SET, Kind.DELETE, Kind.CREATE, CLAIMED, HELD, Handing(Done("token"))),
-        *(RELEASED, CLAIMED, HELD, Handing(CLEAR), RELEASED),
-    ),
-    (EARLY, LATE_COMMIT, 20.0, "long", PLACED, COMMITTED, PLACED, ONE, ONE, ONE),
-    (EARLY, LATE_COMMIT, 20.0, "set back", PLACED, COMMITTED, PLACED, ONE, "slept", ONE, ONE),
-    (
-        *(Kind.CREATE, Kind.UPDATE, Kind.UPDATE, Done("token"), SET, LOST, 20.0, REFUSED, 200.0),
-        *(REFUSED, REFUSED, SET),
-    ),
-    (
-        *(Kind.CREATE, Kind.UPDATE, Kind.UPDATE, Kind.DELETE, Done("token"), SET, REFUSED, Kind.UPDATE),
-        *(SET, SET, CLEAR),
-    ),
-    (
-        *(Kind.CREATE, Done("token"), SET, Kind.UPDATE, LOST, 20.0, PARKED, DISCARDED, 200.0, REFUSED),
-        *(Kind.UPDATE, SET),
-    ),
-)
 _SHIFT = """
     UPDATE outbox.queue SET due_at = due_at - {by}, deadline = deadline - {by},
            unknown_until = unknown_until - {by}, failing_since = failing_since - {by};
@@ -207,6 +149,14 @@ _LOOKS = {
     "set back": (-3600.0, long_look(ago=-3600.0, incoming="1000000", above_all=True)),
     "slept": (400.0, long_look(ago=400.0, lasts=7200.0, incoming="1000000", above_all=True)),
 }
+_LOOKS_OF = {Act.LONG: "long", Act.SET_BACK: "set back", Act.SLEPT: "slept"}
+# What is halted, and for how many seconds; None: until it is released.
+_HALTS_OF = {
+    Act.HELD: (_LANES[0], None),
+    Act.HELD_FOR_A_WHILE: (_LANES[0], 45.0),
+    Act.AUTHZ_HELD: (Consumer.AUTHZ.value, None),
+}
+_ALL = dict.fromkeys(Consumer, 100)
 
 
 class Differ(AssertionError):  # noqa: N818 - a finding
@@ -220,21 +170,29 @@ class Pair:
         url: of the database.
         connection: of the owner of the schema there; every call commits by itself.
         store: there, too.
+        scene: what is played before the operations.
         seed: of the operations.
     """
 
     def __init__(
-        self, url: str, connection: psycopg.Connection[dict[str, Any]], store: WorkStore, seed: int
+        self,
+        url: str,
+        connection: psycopg.Connection[dict[str, Any]],
+        store: WorkStore,
+        scene: Scene,
+        seed: int,
     ) -> None:
         self._url = url
         self._sql = connection
         self._store = store
-        self._seed = seed
+        self._scene = scene
         self._dice = random.Random(seed)
         self._mix = _MIXES[seed % len(_MIXES)]
         self._shift = 0.0
         self.memory = MemoryPostgres(TIMING, self._now, random.Random(seed), rates=RATES)
         self._leased: list[Dispatch] = []
+        # Of what is settled, how much is settled again when its lease is over.
+        self._stays = 0.0
         self._open: list[tuple[psycopg.Connection[dict[str, Any]], list[Intent]]] = []
         self.did: list[str] = []
 
@@ -249,10 +207,11 @@ class Pair:
         """
         self._sql.execute(_EMPTY)
         try:
-            for act in _SCENES[self._seed % len(_SCENES)]:
+            for act in self._scene:
                 await self._play(act)
                 self._adopt()
                 await self._compare()
+            self._stays = 0.2
             for _ in range(operations):
                 self._pass(self._dice.choice(_PASSES))
                 await self._do()
@@ -264,53 +223,65 @@ class Pair:
             for connection, _ in self._open:
                 connection.close()
 
-    async def _play(self, act: float | Kind | Outcome | Handing | str) -> None:
-        if isinstance(act, float):
-            self._pass(act)
-        elif isinstance(act, Handing):
-            steps = await self._claim_all(dict.fromkeys(Consumer, 100)) or self._leased[-1:]
-            await self._settle_all(
-                [_settled(one, act.outcome) for one in steps], dict.fromkeys(Consumer, 100)
-            )
-        elif isinstance(act, Kind):
-            self._enqueue_all([_entry(_LANES[0], act)])
-        elif isinstance(act, str) and act in _HALTS_OF:
-            self._hold(_LANES[0], _HALTS_OF[act])
-        elif act == RELEASED:
-            self._release(_LANES[0])
-        elif isinstance(act, str) and act in _RECLAIMS:
-            self._reclaim(_RECLAIMS[act], _LOST[0])
-        elif isinstance(act, str) and act != PARKED:
-            await self._play_named(act)
-        else:
-            claimed = await self._claim_all(dict.fromkeys(Consumer, 100))
-            await self._settle_all(
-                [_parked(one) if isinstance(act, str) else _settled(one, act) for one in claimed]
-            )
-
-    async def _play_named(self, act: str) -> None:
+    async def _play(self, act: float | Kind | Mapping[str, Any] | Outcome | Handing | Act) -> None:
         match act:
-            case "early":
-                self._enqueue_all([_entry(lane, Kind.CREATE) for lane in _LANES[:2]])
-            case "late commit":
-                self._enqueue_all([_entry(_LANES[2], Kind.CREATE)], late=True)
-            case "committed":
-                self._commit_late(rolled_back=False)
-            case "claimed":
-                await self._claim_all(dict.fromkeys(Consumer, 100))
-            case "placed":
-                await self._claim_all({Consumer.TEMPORAL: 1})
-            case "one":
-                await self._claim_all({Consumer.AUTHZ: 1})
-            case "late" | "late end":
-                outcome = Done("token") if act == LATE else SET
-                await self._settle_all([_settled(self._leased[-1], outcome)])
-            case "replayed":
-                self._replay(max(self.memory.intents), forced=False)
-            case "discarded":
-                self._discard(max(self.memory.intents))
+            case Act():
+                await self._play_named(act)
+            case float():
+                self._pass(act)
+            case Kind():
+                self._enqueue_all([_entry(_LANES[0], act)])
+            case Mapping():
+                self._enqueue_all([_entry(_LANES[0], Kind.UPDATE, act)])
+            case Handing():
+                steps = await self._claim_all(_ALL) or self._leased[-1:]
+                await self._settle_all([_settled(one, act.outcome) for one in steps], _ALL)
             case _:
-                self._look(act)
+                claimed = await self._claim_all(_ALL)
+                await self._settle_all([_settled(one, act) for one in claimed])
+
+    async def _play_named(self, act: Act) -> None:
+        match act:
+            case Act.CLAIMED:
+                await self._claim_all(_ALL)
+            case Act.PLACED:
+                await self._claim_all({Consumer.TEMPORAL: 1})
+            case Act.ONE:
+                await self._claim_all({Consumer.AUTHZ: 1})
+            case Act.PARKED:
+                await self._settle_all([_parked(one) for one in await self._claim_all(_ALL)])
+            case Act.LATE | Act.LATE_END:
+                await self._settle_all([_settled(self._leased[-1], DONE if act is Act.LATE else SET)])
+            case Act.STALE:
+                await self._settle_all([_settled(self._leased[0], DONE)])
+            case Act.LONG | Act.SET_BACK | Act.SLEPT:
+                self._look(_LOOKS_OF[act])
+            case _:
+                self._play_outside(act)
+
+    def _play_outside(self, act: Act) -> None:
+        """What producers and operators do."""
+        match act:
+            case Act.EARLY:
+                self._enqueue_all([_entry(lane, Kind.CREATE) for lane in _LANES[:2]])
+            case Act.LATE_COMMIT:
+                self._enqueue_all([_entry(_LANES[2], Kind.CREATE)], late=True)
+            case Act.COMMITTED:
+                self._commit_late(rolled_back=False)
+            case Act.REPLAYED:
+                self._replay(max(self.memory.intents), forced=False)
+            case Act.DISCARDED:
+                self._discard(max(self.memory.intents))
+            case Act.PRUNED:
+                self._prune(sorted(self.memory.intents), older_than=15.0)
+            case Act.REPAIR:
+                self._repair(_LANES[0], adopting=False)
+            case Act.RECLAIM | Act.RECLAIM_ELSEWHERE:
+                self._reclaim(_LANES[0 if act is Act.RECLAIM else 1], _LOST[0])
+            case Act.RELEASED:
+                self._release(_LANES[0])
+            case _:
+                self._hold(*_HALTS_OF[act])
 
     def _pass(self, seconds: float) -> None:
         self.did.append(f"{seconds:.0f} s pass")
@@ -440,10 +411,9 @@ class Pair:
         self._adopt()
         _equal("matched", real.matched, memory.matched)
         _equal("handed over", _by_id(real.handed), _by_id(memory.handed))
-        # Some stay, to be settled again when their lease is over.
         ended = {one.intent_id for one in batch}
         self._leased = [
-            one for one in self._leased if one.intent_id not in ended or self._dice.random() < 0.2
+            one for one in self._leased if one.intent_id not in ended or self._dice.random() < self._stays
         ]
         self._leased += real.handed
         return [*real.handed]
@@ -453,9 +423,7 @@ class Pair:
             return _parked(dispatch)
         if self._dice.random() < self._mix.trouble:
             # Mostly what makes holds: an attempt without an answer, and then a decision.
-            likely: list[Outcome] = (
-                [Done("token"), REFUSED, REFUSED] if dispatch.unknown else [Done("token"), LOST]
-            )
+            likely: list[Outcome] = [DONE, REFUSED, REFUSED] if dispatch.unknown else [DONE, LOST]
             outcome = self._dice.choice(likely if self._dice.random() < 0.7 else _OUTCOMES)
         else:
             outcome = self._done(dispatch)
@@ -481,18 +449,21 @@ class Pair:
             else:
                 self._hold(what, self._dice.choice([None, 45.0, 145.0]))
         elif self._dice.random() < self._mix.prunes:
-            self._prune([intent for intent in intents if self._dice.random() < 0.7])
+            some = [intent for intent in intents if self._dice.random() < 0.7]
+            self._prune(some, older_than=self._dice.choice([15.0, 205.0, 2005.0]))
         elif self._dice.random() < 0.25:
             lane = self._dice.choice(_LANES)
             if self._dice.random() < 0.3:
                 self._reclaim(lane, self._dice.choice([*intents, *_LOST, *_LOST]))
                 return
-            adopting = self._dice.random() < 0.3
-            self.did.append(f"{'adopt' if adopting else 'repair'} {lane}")
-            self._call("SELECT outbox.request_repair(%s, %s)", lane, adopting)
-            self.memory.request_repair(lane, adopting=adopting)
+            self._repair(lane, adopting=self._dice.random() < 0.3)
         elif intents:
             self._attend(self._dice.choice(intents))
+
+    def _repair(self, lane: str, *, adopting: bool) -> None:
+        self.did.append(f"{'adopt' if adopting else 'repair'} {lane}")
+        self._call("SELECT outbox.request_repair(%s, %s)", lane, adopting)
+        self.memory.request_repair(lane, adopting=adopting)
 
     def _reclaim(self, lane: str, stamp: UUID) -> None:
         self.did.append(f"reclaim {lane} as {stamp}")
@@ -516,17 +487,16 @@ class Pair:
         told = self._call("SELECT action FROM outbox.release(%s)", what)[0]["action"]
         _equal("released", told, _action(self.memory.release(what)))
 
-    def _prune(self, intents: list[UUID]) -> None:
-        age = self._dice.choice([15.0, 205.0, 2005.0])
-        self.did.append(f"prune what is older than {age}")
+    def _prune(self, intents: list[UUID], older_than: float) -> None:
+        self.did.append(f"prune what is older than {older_than}")
         statement = "SELECT outbox.prune(clock_timestamp() - make_interval(secs => %s), %s) AS gone"
-        gone = self._call(statement, age, intents)[0]["gone"]
-        _equal("pruned", gone, self.memory.prune(self._now() - age, intents))
+        gone = self._call(statement, older_than, intents)[0]["gone"]
+        _equal("pruned", gone, self.memory.prune(self._now() - older_than, intents))
         statement = (
             "SELECT gone FROM outbox.prune_lanes(clock_timestamp() - make_interval(secs => %s), '', 100)"
         )
-        gone = self._call(statement, age)[0]["gone"]
-        _equal("pruned lanes", gone, self.memory.prune_lanes(self._now() - age))
+        gone = self._call(statement, older_than)[0]["gone"]
+        _equal("pruned lanes", gone, self.memory.prune_lanes(self._now() - older_than))
 
     def _attend(self, intent: UUID) -> None:
         parked = [row.intent_id for row in self.memory.queue.values() if row.state == "parked"]
@@ -661,7 +631,12 @@ RATES = {Consumer.TEMPORAL: 3.0}
 
 
 async def compare(database: str, *, seeds: Sequence[int], operations: int) -> None:
-    """Run sequences of operations on a migrated database of their own.
+    """Run sequences of operations on a migrated database of their own, each after a scene.
+
+    Args:
+        database: its URL.
+        seeds: of the sequences; they take turns with the scenes.
+        operations: how many each has; none: only the scenes are played.
 
     Raises:
         Differ: the SQL and the ledger in memory do not do the same.
@@ -674,7 +649,8 @@ async def compare(database: str, *, seeds: Sequence[int], operations: int) -> No
                 f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off".encode()
             )
             for seed in seeds:
-                await Pair(database, connection, store, seed).run(operations)
+                scene = SCENES[seed % len(SCENES)]
+                await Pair(database, connection, store, scene, seed).run(operations)
     finally:
         await engine.dispose()
 

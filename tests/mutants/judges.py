@@ -1,4 +1,4 @@
-"""Who catches a mutant: the simulation those of Python, a comparison with the ledger in memory those of SQL.
+"""Who catches a mutant: the simulation those of Python, scenes beside the ledger in memory those of SQL.
 
 Of SQL that only matters where calls meet: all orders in which they may.
 
@@ -19,8 +19,6 @@ from tests.mutants.mutant import ROOT, Mutant, Verdict, put_in_place
 
 if TYPE_CHECKING:
     from tests.simulation.run import Result
-
-_OPERATIONS = 20
 
 
 def preload() -> None:
@@ -70,6 +68,7 @@ def by_comparison(mutants: list[Mutant]) -> list[Verdict]:
 
 def _compare(mutant: Mutant, server_url: str, home: Path) -> Verdict:
     from tests.contracts.differential import Differ, compare  # noqa: PLC0415 - as above
+    from tests.contracts.scenes import SCENES  # noqa: PLC0415 - as above
 
     try:
         url = _database(mutant, server_url, home)
@@ -77,14 +76,14 @@ def _compare(mutant: Mutant, server_url: str, home: Path) -> Verdict:
         return Verdict(None, str(error))
     if mutant.orders:
         return asyncio.run(_in_every_order(mutant, url))
-    for seed in mutant.tried:
+    for number in range(len(SCENES)):
         try:
-            asyncio.run(compare(url, seeds=[seed], operations=_OPERATIONS))
+            asyncio.run(compare(url, seeds=[number], operations=0))
         except Differ as differ:
             told = str(differ).splitlines()
             differs = (line for line in told if line.endswith("differ:"))
-            return Verdict(f"comparison {seed}", next(differs, told[-1]))
-    return Verdict(None, f"survived {mutant.seeds} comparisons")
+            return Verdict(f"scene {number}", next(differs, told[-1]))
+    return Verdict(None, f"survived {len(SCENES)} scenes")
 
 
 async def _in_every_order(mutant: Mutant, url: str) -> Verdict:

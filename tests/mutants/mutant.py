@@ -22,8 +22,8 @@ class Mutant:
         rule: what it breaks, by its number in docs/reliability.md.
         file: below the root of the project; Python or SQL.
         times: how often the old line is there; each is changed.
-        first: the seed that is tried first, as those before it don't come to what is broken.
-        seeds: how many seeds of the simulation (of SQL: of the comparison) may pass before it is caught.
+        first: of Python, the seed that is tried first, as those before it don't come to what is broken.
+        seeds: of Python, how many seeds of the simulation may pass before it is caught.
         orders: of SQL, where only what meets shows it: the scenario that is played in every order.
         besides: of SQL, a statement that takes away what would have kept the rule all the same.
     """
