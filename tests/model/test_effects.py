@@ -926,6 +926,12 @@ class TestAdopt:
         assert self.run(world, request=request, **self.ADOPTED) == Done()
         assert (world.tuples, world.schedule) == (owner(), Schedule("theirs"))
 
+    def test_debris_in_its_place_that_went_meanwhile_leaves_room_at_once(self) -> None:
+        request = {"bad": False, "definition": (1,), "described": "x"}
+        world = World(owner(), instead={1: Answer(Schedule(str(ENDED)))})
+        assert self.run(world, request=request, **self.ADOPTED) == Done()
+        assert (world.tuples, world.schedule) == (owner() | {stamp(LIVE)}, WHOLE)
+
     def test_debris_in_its_place_that_may_go_late_is_waited_for(self) -> None:
         world = World(owner(), Schedule(str(ENDED)), instead=fails(SILENT, 3))
         assert self.run(world, **self.ADOPTED) == replace(SILENT, waits=True)
