@@ -24,7 +24,20 @@ from outbox.flow.settlement import RetryPolicy, Settlement, decide, park
 from outbox.flow.table import Consumer, Kind, Live, Status
 from outbox.store.engine import async_engine
 from outbox.store.work import Timing, WorkStore
-from tests.contracts.scenes import AWAY, CLEAR, DONE, LOST, REFUSED, SCENES, SET, TAKEN, Act, Handing, Scene
+from tests.contracts.scenes import (
+    AWAY,
+    CLEAR,
+    DONE,
+    EVERY_5,
+    LOST,
+    REFUSED,
+    SCENES,
+    SET,
+    TAKEN,
+    Act,
+    Handing,
+    Scene,
+)
 from tests.simulation.ledger.postgres import MemoryPostgres
 from tests.simulation.ledger.tables import FOREVER, Entry, Intent, Row
 from tests.store.floors import long_look
@@ -39,7 +52,7 @@ _LOST = [UUID(int=number) for number in (1, 2, 3)]
 _KINDS = [Kind.CREATE, Kind.CREATE, Kind.DELETE, Kind.UPDATE, Kind.UPDATE]
 _CHANGES: list[Mapping[str, Any]] = [
     {"cron_expression": "0 9 * * *", "timezone": "Europe/Berlin"},
-    {"interval_seconds": 5, "timezone": None},
+    EVERY_5,
     {"workflow_params": {"a": None}},
     {"workflow_args": ["x", {"b": 1}]},
     {"paused": True, "note": "out of office"},

@@ -63,7 +63,7 @@ AWAY = Transient(ErrorCode.UNREACHABLE, "away")
 REFUSED = Refused(ErrorCode.REFUSED, "no")
 TAKEN = Conflict(ErrorCode.CONFLICT_FOREIGN, "taken")
 _CREATE, _UPDATE, _DELETE = Kind.CREATE, Kind.UPDATE, Kind.DELETE
-_EVERY_5 = MappingProxyType({"interval_seconds": 5, "timezone": None})
+EVERY_5 = MappingProxyType({"interval_seconds": 5, "timezone": None})
 _AT_9 = MappingProxyType({"cron_expression": "0 9 * * *"})
 
 SCENES: tuple[Scene, ...] = (
@@ -88,12 +88,12 @@ SCENES: tuple[Scene, ...] = (
     # Halts.
     (_CREATE, Act.HELD, DONE, Act.RELEASED, 20.0, DONE, Act.HELD_FOR_A_WHILE, SET, 50.0, SET),
     (
-        *(_CREATE, Act.CLAIMED, Act.HELD, _DELETE, Act.LATE, DONE, Act.RELEASED, SET, Act.HELD, Act.RELEASED),
-        *(CLEAR,),
+        *(_CREATE, Act.CLAIMED, Act.HELD, _DELETE, Act.LATE, DONE, Act.RELEASED),
+        *(SET, Act.HELD, Act.RELEASED, CLEAR),
     ),
     (
-        *(_CREATE, DONE, Act.CLAIMED, Act.HELD, _DELETE, Act.PLACED, Act.LATE_END, CLEAR, Act.RELEASED),
-        *(CLEAR,),
+        *(_CREATE, DONE, Act.CLAIMED, Act.HELD, _DELETE, Act.PLACED),
+        *(Act.LATE_END, CLEAR, Act.RELEASED, CLEAR),
     ),
     # What follows is handed over.
     (_CREATE, DONE, SET, _DELETE, Handing(CLEAR), 320.0, DONE),
@@ -113,6 +113,6 @@ SCENES: tuple[Scene, ...] = (
     (_CREATE, _UPDATE, _UPDATE, DONE, SET, LOST, 20.0, REFUSED, 200.0, REFUSED, REFUSED, SET),
     (_CREATE, _UPDATE, _UPDATE, _DELETE, DONE, SET, REFUSED, _UPDATE, SET, SET, CLEAR),
     (_CREATE, DONE, SET, _UPDATE, LOST, 20.0, Act.PARKED, Act.DISCARDED, 200.0, REFUSED, _UPDATE, SET),
-    (_CREATE, _AT_9, _EVERY_5, _DELETE, DONE, SET, SET, CLEAR),
+    (_CREATE, _AT_9, EVERY_5, _DELETE, DONE, SET, SET, CLEAR),
     (_CREATE, DONE, SET, _AT_9, SET, Act.REPAIR, DONE, _DELETE, CLEAR, DONE, _CREATE, DONE, SET),
 )
