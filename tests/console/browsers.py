@@ -1,4 +1,9 @@
-"""A real browser: the machine's own Chromium, or Debian's, unpacked into the user's cache."""
+"""A real browser: the machine's own Chromium, or Debian's, unpacked into the user's cache.
+
+What a page should show is asked with Playwright's ``expect``, which waits for it: a click returns before the
+page is there that it leads to. Whoever acts waits for what comes of it before going on elsewhere: leaving a
+page calls off what was asked of it.
+"""
 
 import os
 import shutil
@@ -6,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.debian import library_path, unpacked
 
@@ -46,6 +51,7 @@ async def opened(browser: Browser, **options: Any) -> Page:
     """A page of a visitor of its own, that waits for as long as a busy machine may take."""
     context = await browser.new_context(**options)
     context.set_default_timeout(PATIENT)
+    expect.set_options(timeout=PATIENT)
     return await context.new_page()
 
 

@@ -130,7 +130,7 @@ async def preview(page: Page, url: str, words: Words) -> None:
     for box in await page.locator('input[form="chosen"]').all():
         await box.check()
     await page.get_by_role("button", name="Preview replay of those chosen").click()
-    await page.get_by_role("heading", name="What would happen").wait_for()
+    await page.wait_for_url("**/preview/replay")  # with all that it looks by
 
 
 LOOKS: Mapping[str, Look] = {

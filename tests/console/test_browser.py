@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Browser, Page, Route, expect
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -91,7 +91,7 @@ async def test_a_page_follows_what_happens_until_it_is_paused(page: Page, url: s
     await enqueue(ledger, schedule("browsed", "new"))
     await page.get_by_role("link", name="browsed--new", exact=True).wait_for()
     await page.locator("#live").click()
-    assert await page.locator("#live").inner_text() == "paused"
+    await expect(page.locator("#live")).to_have_text("paused")
 
 
 async def test_an_intent_is_replayed_from_the_page_after_its_preview(
@@ -104,7 +104,7 @@ async def test_an_intent_is_replayed_from_the_page_after_its_preview(
     assert state_of(ledger, intent) == "parked"
     await page.get_by_label("Why").fill("by hand")
     await page.get_by_role("button", name="Replay this one").click()
-    assert "1 is on the way" in await page.get_by_role("status").inner_text()
+    await expect(page.get_by_role("status")).to_contain_text("1 is on the way")
     assert state_of(ledger, intent) == "ready"
 
 
@@ -122,7 +122,7 @@ async def test_what_the_audit_found_is_chosen_all_at_once_and_repaired(
     await page.get_by_role("button", name="Choose all on this page").click()
     await page.get_by_role("button", name="Preview repair of those chosen").click()
     await page.get_by_role("button", name="Repair these 2").click()
-    assert "2 are on the way" in await page.get_by_role("status").inner_text()
+    await expect(page.get_by_role("status")).to_contain_text("2 are on the way")
 
 
 async def test_a_store_is_held_and_released_from_the_overview(page: Page, url: str) -> None:
@@ -131,28 +131,29 @@ async def test_a_store_is_held_and_released_from_the_overview(page: Page, url: s
     await page.get_by_label("Why").fill("upgrade")
     await page.get_by_role("button", name="Preview hold").click()
     await page.get_by_role("button", name="Hold Temporal").click()
+    await page.get_by_role("status").wait_for()
     await page.get_by_role("link", name="Overview").click()
     await page.get_by_role("button", name="Preview release").click()
     await page.get_by_role("button", name="Release Temporal").click()
-    assert "temporal goes on" in await page.get_by_role("status").inner_text()
+    await expect(page.get_by_role("status")).to_contain_text("temporal goes on")
 
 
 async def test_keys_find_and_go_through_rows(page: Page, url: str) -> None:
     await page.goto(f"{url}/intents")
     await page.keyboard.press("j")
-    assert await page.locator("tr.current").count() == 1
+    await expect(page.locator("tr.current")).to_have_count(1)
     await page.keyboard.press("/")
-    assert await page.evaluate("document.activeElement.id") == "find"
+    await expect(page.locator("#find")).to_be_focused()
     await page.keyboard.press("Escape")
     await page.keyboard.press("?")
-    assert await page.get_by_role("dialog").is_visible()
+    await expect(page.get_by_role("dialog")).to_be_visible()
 
 
 async def test_pages_can_be_read_without_javascript(browser: Browser, url: str) -> None:
     page = await opened(browser, java_script_enabled=False)
     await page.goto(f"{url}/schedules/browsed--waits")
-    assert "It waits:" in await page.locator("main").inner_text()
-    assert await page.locator("button:visible", has_text="copy").count() == 0
+    await expect(page.locator("main")).to_contain_text("It waits:")
+    await expect(page.locator("button:visible", has_text="copy")).to_have_count(0)
     await page.context.close()
 
 
@@ -181,8 +182,7 @@ async def test_a_page_follows_while_a_store_is_killed_and_comes_back(
         await asyncio.to_thread(running_stack.kill, "temporal")
         try:
             await enqueue(database, schedule("killed", "meanwhile"))
-            await notice.wait_for()
-            assert "temporal can't be used since" in await notice.inner_text()
+            await expect(notice).to_contain_text("temporal can't be used since")
         finally:
             await asyncio.to_thread(running_stack.start, "temporal")
         await notice.wait_for(state="detached")
@@ -207,9 +207,7 @@ async def test_a_page_says_that_the_database_is_gone_and_goes_on_when_it_is_back
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
                 (name,),
             )
-            alert = page.get_by_role("alert")
-            await alert.wait_for()
-            assert (await alert.inner_text()).startswith("Postgres: ")
+            await expect(page.get_by_role("alert")).to_have_text(re.compile(r"^\s*Postgres: "))
             owner.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
         await page.get_by_role("link", name="outage--before", exact=True).wait_for()
 
@@ -258,7 +256,7 @@ async def test_what_is_chosen_while_a_page_is_read_again_stays_chosen(
     async with page.expect_event("requestfinished"):
         answered.set()
     await page.wait_for_function("stale")
-    assert await page.locator('input[form="chosen"]:checked').count() == 2
+    await expect(page.locator('input[form="chosen"]:checked')).to_have_count(2)
 
 
 async def test_a_viewer_is_offered_nothing_and_may_do_nothing(
@@ -276,8 +274,9 @@ async def test_a_viewer_is_offered_nothing_and_may_do_nothing(
         await page.get_by_text("Vera viewer").wait_for()
         for path in (f"/failures/{group}", "/intents", "/schedules/seen--parked"):
             await page.goto(address + path)
-            assert "seen--" in await page.locator("main").inner_text()
-            assert await page.locator("main :is(input[type=checkbox], form[method=post])").count() == 0
+            await expect(page.locator("main")).to_contain_text("seen--")
+            offers = page.locator("main :is(input[type=checkbox], form[method=post])")
+            await expect(offers).to_have_count(0)
         for place in ("/preview/replay", "/act/replay", "/act/discard"):
             assert await _post(page, place, parked) == 403
     assert state_of(ledger, parked) == "parked"
@@ -297,14 +296,14 @@ async def test_a_group_of_a_hundred_thousand_is_counted_leafed_through_and_chose
     group = fail(ledger, "crowd", 100_000)
     await page.goto(f"{url}/failures")
     row = page.get_by_role("row").filter(has=page.locator(f'a[href="/failures/{group}"]'))
-    assert "100,000" in await row.inner_text()
+    await expect(row).to_contain_text("100,000")
     await row.locator(f'a[href="/failures/{group}"]').click()
     boxes = page.locator('input[form="chosen"]')
-    assert await boxes.count() == 50
-    first = await boxes.first.get_attribute("value")
+    await expect(boxes).to_have_count(50)
+    first = await boxes.first.input_value()
     await page.get_by_role("link", name="Those before").click()
     await page.get_by_role("link", name="The last to fail").wait_for()
-    assert await boxes.first.get_attribute("value") != first
+    await expect(boxes.first).not_to_have_value(first)
     await page.locator("#choose-all").click()
     await page.get_by_role("button", name="Preview replay of those chosen").click()
     await page.get_by_role("button", name="Replay these 50").wait_for()
@@ -317,5 +316,5 @@ async def test_a_lane_of_ten_thousand_is_told_of_by_its_head(page: Page, url: st
         owner.execute(STAND_BEHIND, {"head": head, "count": 10_000})
     await page.goto(f"{url}/schedules/browsed--long")
     await page.get_by_text("10,000 or more stand behind the head.").wait_for()
-    assert "it needs a person; 10000 more behind it" in await page.locator("main").inner_text()
-    assert await page.locator(".story").count() == 20
+    await expect(page.locator("main")).to_contain_text("it needs a person; 10000 more behind it")
+    await expect(page.locator(".story")).to_have_count(20)

@@ -74,6 +74,7 @@ async def test_what_is_not_there_and_the_door_can_be_read_by_all(
         await page.get_by_label("Your name").fill("Ada")
         await page.get_by_label("Token").fill(TOKENS["console_token"])
         await page.get_by_role("button", name="Log in").click()
+        await page.get_by_text("Ada operator").wait_for()
         await at("/nowhere")(page, address, {})
         assert await found_wrong(page) == []
         # What breaks a rule would be found, and what is too wide.
