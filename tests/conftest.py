@@ -6,9 +6,7 @@ SpiceDB and Temporal are shared: tests use agents of their own (the fixture ``ag
 """
 
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -20,11 +18,12 @@ from outbox.compose.kafka import create_topics
 from outbox.settings import Settings
 from outbox.stack import Stack, StackInfo
 from outbox.testing.databases import copied, copied_outbox, hang_up, prepare_template
-from outbox.testing.handles import IMPATIENT, memory
+from outbox.testing.handles import IMPATIENT
 from tests.kafka.brokers import broker
 from tests.kafka.patience import patiently
 from tests.poolers.conftest import instead as pgbouncer_is_missing
 from tests.stack.containers import ContainerStack, engine_answers
+from tests.stack.folder import folder
 from tests.stack.lazy import LazyStack
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test of it starts.
@@ -47,8 +46,7 @@ def servers() -> Iterator[LazyStack | ContainerStack]:
             yield containers
             hang_up()
         return
-    # Short, as it holds unix sockets.
-    with tempfile.TemporaryDirectory(prefix="outbox-", dir=memory()) as home, LazyStack(Path(home)) as stack:
+    with folder() as home, LazyStack(home) as stack:
         yield stack
         hang_up()
 

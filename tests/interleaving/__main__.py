@@ -2,10 +2,8 @@
 
 import asyncio
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import psycopg
 
@@ -15,13 +13,14 @@ from outbox.testing.databases import database_url
 from tests.interleaving.run import play
 from tests.interleaving.scenario import Scenario
 from tests.interleaving.scenarios import SCENARIOS
+from tests.stack.folder import folder
 
 
 def main() -> int:
     """Play those whose names have one of the words."""
     words = sys.argv[1:]
     chosen = [one for one in SCENARIOS if not words or any(word in one.name for word in words)]
-    with tempfile.TemporaryDirectory(prefix="orders-") as home, Stack(Path(home)) as stack:
+    with folder() as home, Stack(home) as stack:
         info = stack.info()
         assert info
         with psycopg.connect(info.database_url, autocommit=True) as line:

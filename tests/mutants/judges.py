@@ -10,7 +10,6 @@ import asyncio
 import importlib
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,12 +57,12 @@ def share(mutant: Mutant, seeds: range) -> int:
 
 def by_comparison(mutants: list[Mutant]) -> list[Verdict]:
     """Compare each mutant of SQL, on a real Postgres, with the ledger in memory."""
-    from outbox.stack import Stack  # noqa: PLC0415 - other processes have mutants of it
+    # Other processes have mutants of them.
+    from tests.stack.folder import folder  # noqa: PLC0415
+    from tests.stack.lazy import LazyStack  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(prefix="mutants-") as home, Stack(Path(home)) as stack:
-        info = stack.info()
-        assert info
-        return [_compare(mutant, info.database_url, Path(home)) for mutant in mutants]
+    with folder() as home, LazyStack(home) as stack:
+        return [_compare(mutant, stack.info.database_url, home) for mutant in mutants]
 
 
 def _compare(mutant: Mutant, server_url: str, home: Path) -> Verdict:

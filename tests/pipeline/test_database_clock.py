@@ -1,9 +1,7 @@
 """Postgres' clock is set: what it held back, what it had leased, and what a person does about it."""
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +15,7 @@ from tests.docs.pages import Page
 from tests.pipeline.harness import Pipeline, ends_as
 from tests.pipeline.ledger import until
 from tests.pipeline.scenes import CREATE
+from tests.stack.folder import folder
 from tests.stack.lazy import LazyStack
 
 pytestmark = pytest.mark.nemesis
@@ -35,12 +34,12 @@ AHEAD = "SELECT extract(epoch FROM due_at - clock_timestamp())::float8 AS second
 @pytest.fixture(scope="module")
 def clocked() -> Iterator[tuple[LazyStack, str, DatabaseClock]]:
     """A Postgres of the module's own with a clock of its own, and a database there to copy."""
-    with tempfile.TemporaryDirectory(prefix="outbox-") as home:
+    with folder() as home:
         try:
-            clock = DatabaseClock(Path(home) / "clock")
+            clock = DatabaseClock(home / "clock")
         except NotToBeHadError as error:
             pytest.skip(str(error))
-        with clock.worn(), LazyStack(Path(home) / "stack") as lazy:
+        with clock.worn(), LazyStack(home / "stack") as lazy:
             yield lazy, prepare_template(lazy.info), clock
 
 

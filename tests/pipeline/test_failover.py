@@ -2,10 +2,8 @@
 
 import asyncio
 import re
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -22,6 +20,7 @@ from outbox.store.migrations import migrate
 from tests.docs.pages import Page
 from tests.pipeline.harness import UNPOLLED, Pipeline
 from tests.pipeline.test_restart import goes_on
+from tests.stack.folder import folder
 from tests.stack.lazy import LazyStack
 from tests.stack.pair import Pair
 
@@ -31,11 +30,11 @@ def two_servers() -> Iterator[Pair]:
     """Of the module's own."""
     if not (postgres_versions.programs() / "pg_basebackup").exists():
         pytest.skip("this version comes without pg_basebackup")
-    with tempfile.TemporaryDirectory(prefix="outbox-") as home:
-        first = Path(home) / "first"
+    with folder() as home:
+        first = home / "first"
         with LazyStack(first) as lazy:
             lazy.start("postgres")
-            with Pair(Stack(first), Path(home) / "second") as pair:
+            with Pair(Stack(first), home / "second") as pair:
                 migrate(pair.url, max_request_bytes=262_144)
                 yield pair
 

@@ -7,7 +7,6 @@ tells ``tests/audit/test_disasters.py``.
 import asyncio
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.conftest import settings_for
 from tests.pipeline.harness import Pipeline
 from tests.pipeline.ledger import until
 from tests.pipeline.stores import Stores, registered
+from tests.stack.folder import folder
 
 pytestmark = pytest.mark.nemesis
 
@@ -41,7 +41,7 @@ BEFORE = ("kept", "changed", "deleted", "freed", "again")
 @pytest.fixture(scope="module")
 def own() -> Iterator[Stack]:
     """Servers of the module's own: a restore takes all that is there with it."""
-    with tempfile.TemporaryDirectory(prefix="outbox-") as home, Stack(Path(home)) as own:
+    with folder() as home, Stack(home) as own:
         yield own
 
 

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import psycopg
-import pytest
 
 import outbox
 from outbox.compose import schema
@@ -13,6 +12,7 @@ from outbox.stack import StackInfo
 from tests.audit.test_real_stores import ALICE, create, enqueue
 from tests.conftest import settings_for
 from tests.pipeline.ledger import until
+from tests.stack.folder import folder
 from tests.stack.lazy import LazyStack
 from tests.stack.spicedb_on_postgres import spicedb_on_postgres
 
@@ -22,11 +22,12 @@ OPENED = """
 """
 
 
-async def test_nothing_parks_while_it_is_away(
-    stack: StackInfo, database: str, agent: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    home = tmp_path_factory.mktemp("spicedb")
-    with spicedb_on_postgres(home / "database") as below, LazyStack(home / "server") as servers:
+async def test_nothing_parks_while_it_is_away(stack: StackInfo, database: str, agent: str) -> None:
+    with (
+        folder() as home,
+        spicedb_on_postgres(home / "database") as below,
+        LazyStack(home / "server") as servers,
+    ):
         theirs = settings_for(
             stack,
             database,

@@ -1,14 +1,13 @@
 """A queue of notifications that a stranger has filled: whoever notifies fails, and nothing of ours does."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from outbox.stack import Stack
 from outbox.store.migrations import migrate
+from tests.stack.folder import folder
 from tests.stack.lazy import LazyStack
 from tests.store.roles import connected_as
 
@@ -26,13 +25,13 @@ SELECT outbox.settle(jsonb_build_array(jsonb_build_object(
 @pytest.fixture
 def database() -> Iterator[str]:
     """A database on a server of the test's own, whose queue of notifications is soon full."""
-    with tempfile.TemporaryDirectory(prefix="outbox-") as home, LazyStack(Path(home)) as lazy:
+    with folder() as home, LazyStack(home) as lazy:
         url = lazy.info.database_url
         with psycopg.connect(url, autocommit=True) as connection:
             if connection.info.server_version < 170000:
                 pytest.skip("before Postgres 17 it holds 8 GB whatever is set")
             connection.execute("ALTER SYSTEM SET max_notify_queue_pages = 64")
-        stack = Stack(Path(home))
+        stack = Stack(home)
         stack.stop("postgres")
         stack.start("postgres")
         migrate(url, max_request_bytes=262_144)

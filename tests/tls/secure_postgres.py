@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import urlencode
 
 import psycopg
@@ -17,6 +16,7 @@ import pytest
 from outbox.stack.postgres import _chown
 from outbox.store.grants import GRANTS
 from outbox.store.migrations import migrate
+from tests.stack.folder import folder
 from tests.stack.lazy import LazyStack
 from tests.tls.credentials import Authority, Pair
 
@@ -41,12 +41,12 @@ class SecurePostgres:
     @contextmanager
     def running(cls, authority: Authority) -> Iterator["SecurePostgres"]:
         with (
-            TemporaryDirectory(prefix="outbox-") as folder,
+            folder() as home,
             pytest.MonkeyPatch.context() as patch,
-            LazyStack(Path(folder)) as stack,
+            LazyStack(home) as stack,
         ):
             patch.setenv("OUTBOX_STACK_POSTGRES", "15")
-            server = cls(stack.info.database_url, Path(folder) / "postgres", authority)
+            server = cls(stack.info.database_url, home / "postgres", authority)
             server.secure()
             stack.restart("postgres")
             patch.undo()
