@@ -6,7 +6,9 @@ SpiceDB and Temporal are shared: tests use agents of their own (the fixture ``ag
 """
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -69,6 +71,16 @@ def kafka(servers: LazyStack | ContainerStack) -> str:
     if isinstance(servers, ContainerStack):
         pytest.skip("the container stack has no broker")
     return f"127.0.0.1:{servers.start('kafka', broker()[0]).ports['kafka']}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the longest campaigns go first: one that begins last has all other processes wait."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        for mark in item.iter_markers("campaign"):
+            seconds[item.path] += mark.kwargs.get("seconds", 0)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

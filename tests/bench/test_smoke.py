@@ -8,7 +8,7 @@ from tests.bench.__main__ import OF_PEERS, ROWS
 from tests.bench.stage import SCALES, stage_of
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=2)
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_row_comes_to_a_result(stack: StackInfo, name: str, request: pytest.FixtureRequest) -> None:
     if name in OF_PEERS and not against.available():

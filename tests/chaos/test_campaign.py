@@ -41,7 +41,7 @@ ROLLED = {
 }
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=60)
 @pytest.mark.timeout(400)
 async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.TempPathFactory) -> None:
     campaign = Campaign(
@@ -57,7 +57,7 @@ async def test_all_agree_after_every_kind_of_trouble(tmp_path_factory: pytest.Te
     assert set(result.exit_codes) <= ENDED
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=50)
 @pytest.mark.timeout(500)
 async def test_all_agree_on_the_kafka_wire_after_trouble_of_its_broker(
     tmp_path_factory: pytest.TempPathFactory,
@@ -75,7 +75,7 @@ async def test_all_agree_on_the_kafka_wire_after_trouble_of_its_broker(
     assert set(result.exit_codes) <= ENDED
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=20)
 @pytest.mark.timeout(400)
 async def test_all_agree_by_way_of_a_pooler_while_workers_are_rolled(
     tmp_path_factory: pytest.TempPathFactory,

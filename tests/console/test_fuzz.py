@@ -53,7 +53,7 @@ def fuzz(operation: APIOperation[Any, Any, Any, Any], url: str, mode: Generation
     run()
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=15)
 async def test_whatever_is_sent_is_answered_as_the_document_says(url: str) -> None:
     async with httpx.AsyncClient(base_url=url, headers=bearer(TOKEN)) as client:
         document = (await client.get("/api/v1/openapi.json")).json()

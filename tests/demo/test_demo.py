@@ -66,7 +66,7 @@ def count(summary: dict[str, Any], event_type: str, error_code: str | None = Non
     )
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=45)
 def test_all_converges_whatever_breaks_and_what_it_suggests_works(home: Path) -> None:
     done = run(home, "demo", "--json")
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]

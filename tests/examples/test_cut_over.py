@@ -15,7 +15,7 @@ from tests.examples.transcript import replay
 # A minute's work, and bounds are for hangs alone.
 HANGS = 2400
 PATIENT = {"OUTBOX_STEP_TIMEOUT_SECONDS": "300", "OUTBOX_LEASE_SECONDS": "600"}
-pytestmark = [pytest.mark.campaign, pytest.mark.timeout(HANGS + SECONDS)]
+pytestmark = [pytest.mark.campaign(seconds=60), pytest.mark.timeout(HANGS + SECONDS)]
 
 
 @pytest.fixture

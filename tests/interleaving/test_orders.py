@@ -48,7 +48,7 @@ async def test_no_order_breaks_a_rule(database: str) -> None:
         assert report.orders > 1, report.name
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=40)
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scenarios", CALLED_IN.values(), ids=CALLED_IN.keys())
 async def test_no_order_of_what_is_called_from_outside_breaks_a_rule(

@@ -97,7 +97,7 @@ TROUBLES = st.builds(
 ).filter(lambda trouble: not (trouble.method in {UPDATE, DELETE} and trouble.kind == "late"))
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=20)
 @settings(
     max_examples=200 if EXPLORE else 12,
     derandomize=not EXPLORE,

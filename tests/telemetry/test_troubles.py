@@ -170,7 +170,7 @@ async def scene(
             await scene.kill()
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=90)
 @pytest.mark.timeout(600)
 async def test_each_trouble_fires_its_alert_which_goes_quiet_after_it(
     scene: tuple[Scene, list[int]],

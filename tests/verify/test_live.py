@@ -43,7 +43,7 @@ def wish(
             return outbox.DeleteSchedule(agent_id=agent, name=name), by
 
 
-@pytest.mark.campaign
+@pytest.mark.campaign(seconds=30)
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_beside_a_worker_nothing_is_cried_about(settings: Settings, agent: str, seed: int) -> None:
     """Answers are lost, calls fail, lanes move all the while."""
