@@ -140,7 +140,7 @@ class Postgres:
         if not lock.exists():
             return
         first = lock.read_text().split("\n", 1)[0]
-        servers = find(lambda line: bool(line) and Path(line[0].split(":")[0]).name == "postgres")
+        servers = find(lambda line: Path(line[0].split(":")[0]).name == "postgres")
         if first not in {str(process.pid) for process in servers}:
             lock.unlink()
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -41,17 +41,25 @@ def start(
         raise StackError(f"Can't start {Path(command[0]).name}: {done.stderr.strip()[-300:]}")
 
 
+def command_lines() -> Iterator[tuple[psutil.Process, list[str]]]:
+    """The running processes with their arguments, but for those that have none, or hide them.
+
+    Not by psutil's own iterator, which keeps what it has seen: it takes a process for an earlier one that had
+    its id, and sends it no signal.
+    """
+    for pid in psutil.pids():
+        try:
+            process = psutil.Process(pid)
+            line = process.cmdline()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if line:
+            yield process, line
+
+
 def find(matches: Matcher) -> list[psutil.Process]:
     """The running processes whose command line matches."""
-    return [process for process in psutil.process_iter() if matches(command_line(process))]
-
-
-def command_line(process: psutil.Process) -> list[str]:
-    """A process's arguments; none for one that is gone, dead or not ours to see."""
-    try:
-        return list(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return []
+    return [process for process, line in command_lines() if matches(line)]
 
 
 def is_running(process: psutil.Process) -> bool:

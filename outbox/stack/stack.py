@@ -189,10 +189,9 @@ class Stack:
 
     def _running(self) -> dict[str, list[psutil.Process]]:
         found: dict[str, list[psutil.Process]] = {name: [] for name in COMPONENTS}
-        for process in psutil.process_iter():
-            line = processes.command_line(process)
+        for process, line in processes.command_lines():
             for name, component in COMPONENTS.items():
-                if line and component.matches(self.home, line):
+                if component.matches(self.home, line):
                     found[name].append(process)
         return found
 
