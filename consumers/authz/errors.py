@@ -222,21 +222,28 @@ RULES: tuple[Rule, ...] = (
         "the connection broke after the call was sent",
         text="(?i)stream removed",
     ),
-    # SpiceDB passes on what its database's driver says, with no status of its own. It may have tried before:
-    # what the last try came to doesn't tell of those.
-    Rule(
-        _S.UNKNOWN,
-        Unknown,
-        ErrorCode.UNREACHABLE,
-        "SpiceDB can't reach its database",
-        text="(?i)failed to connect to .user=|dial tcp",
-    ),
-    Rule(
-        _S.UNKNOWN,
-        Unknown,
-        ErrorCode.CONNECTION_LOST,
-        "SpiceDB's connection to its database broke",
-        text="(?i)SQLSTATE (57P0|08)|unexpected eof|conn closed|connection reset|broken pipe|bad connection",
+    # SpiceDB passes on what its database's driver says, with no status of its own, or INTERNAL where it asks
+    # for the latest revision. It may have tried before: what the last try came to doesn't tell of those.
+    *(
+        rule
+        for status in (_S.UNKNOWN, _S.INTERNAL)
+        for rule in (
+            Rule(
+                status,
+                Unknown,
+                ErrorCode.UNREACHABLE,
+                "SpiceDB can't reach its database",
+                text="(?i)failed to connect to .user=|dial tcp",
+            ),
+            Rule(
+                status,
+                Unknown,
+                ErrorCode.CONNECTION_LOST,
+                "SpiceDB's connection to its database broke",
+                text="(?i)SQLSTATE (57P0|08)|unexpected eof|conn closed|connection reset|broken pipe"
+                "|bad connection",
+            ),
+        )
     ),
     Rule(
         _S.INTERNAL,

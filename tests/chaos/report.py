@@ -9,6 +9,7 @@ from outbox.flow.table import TERMINALS, Kind
 from tests.chaos.campaign import Result
 
 _NO_ANSWER = {"timed_out", "connection_lost", "lease_expired", "released", "unexpected"}
+_ASTONISHING = {"unexpected", "misconfigured"}
 
 
 def machine() -> str:
@@ -26,6 +27,11 @@ def _lines(result: Result) -> Iterator[str]:
     ends = Counter(row["type"] for row in history.events if row["type"] in set(TERMINALS))
     errors = Counter(row["error_code"] for row in history.events if row["type"].endswith("_failed"))
     codes = Counter(row["error_code"] for row in history.attempts)
+    astonishing = Counter(
+        " ".join(row["error_message"].split()).replace("|", "/")[:160]
+        for row in history.attempts
+        if row["error_code"] in _ASTONISHING
+    )
     parked = Counter(row["error_code"] for row in history.queue if row["state"] == "parked")
     lanes = len({row["schedule_id"] for row in history.intents})
     yield f"| seed {result.campaign.seed} | {result.seconds:.0f} s, {machine()} |"
@@ -36,6 +42,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"| parked | {_counts(parked)} |"
     yield f"| attempts without an answer | {sum(codes[code] for code in _NO_ANSWER)} |"
     yield f"| attempts that did not settle | {_counts(codes)} |"
+    yield f"| unexpected or misconfigured | {_counts(astonishing)} |"
     yield f"| repairs | {kinds[Kind.REPAIR]} |"
     yield f"| late calls | {_counts(result.late)} |"
     yield f"| troubles | {_counts(result.troubles)} |"

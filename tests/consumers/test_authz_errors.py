@@ -206,6 +206,18 @@ def test_a_connection_that_was_never_made_tells_why(text: str, code: ErrorCode, 
             ErrorCode.CONNECTION_LOST,
         ),
         (S.UNKNOWN, "unexpected EOF", Unknown, ErrorCode.CONNECTION_LOST),
+        (
+            S.INTERNAL,
+            "unexpected consistency middleware error: unable to find revision: failed to connect to `user=u`",
+            Unknown,
+            ErrorCode.UNREACHABLE,
+        ),
+        (
+            S.INTERNAL,
+            "unexpected consistency middleware error: unable to find revision: FATAL (SQLSTATE 57P01)",
+            Unknown,
+            ErrorCode.CONNECTION_LOST,
+        ),
         (S.UNKNOWN, "ERROR: relation does not exist (SQLSTATE 42P01)", Unknown, ErrorCode.UNEXPECTED),
     ],
 )

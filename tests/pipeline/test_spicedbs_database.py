@@ -4,10 +4,17 @@ import asyncio
 from typing import Any
 
 import psycopg
+import pytest
 
 import outbox
+from consumers.authz.client import AuthzClient
+from consumers.authz.relationships import object_of
+from consumers.calls import Call, StoreFailure
 from outbox.compose import schema
 from outbox.compose.worker import open_worker
+from outbox.errors import ErrorCode
+from outbox.flow.outcome import Transient
+from outbox.settings import Settings
 from outbox.stack import StackInfo
 from tests.audit.test_real_stores import ALICE, create, enqueue
 from tests.conftest import settings_for
@@ -46,8 +53,29 @@ async def test_nothing_parks_while_it_is_away(stack: StackInfo, database: str, a
                     return await (await connection.execute(OPENED, [intent])).fetchone()
 
                 assert await until("the breaker to open", opened) == ("unreachable", "unreachable", 0, True)
+            told = await _what_reads_are_told(theirs)
+            assert told <= {ErrorCode.UNREACHABLE, ErrorCode.CONNECTION_LOST}
             below.start("postgres")
             result = await outbox.wait(database, intent, timeout=240)
             assert result.status is outbox.Status.SUCCEEDED
             worker.stop()
             await working
+
+
+async def _what_reads_are_told(settings: Settings) -> set[ErrorCode]:
+    """Read until the pool has no connection from before any more; each is told of once."""
+    assert settings.spicedb_endpoint
+    assert settings.spicedb_token
+    client = AuthzClient.connect(
+        settings.spicedb_endpoint, settings.spicedb_token.get_secret_value(), tls=False
+    )
+    told: set[ErrorCode] = set()
+    try:
+        while told <= {ErrorCode.CONNECTION_LOST}:
+            with pytest.raises(StoreFailure) as failed:
+                await client.read(object_of("any--thing"), Call.within(60.0))
+            assert isinstance(failed.value.outcome, Transient)
+            told.add(failed.value.outcome.code)
+    finally:
+        await client.close()
+    return told
