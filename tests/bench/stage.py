@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from outbox.stack import Stack, StackInfo
+from outbox.stack.processes import find
 from outbox.store.migrations import migrate
 from outbox.testing.databases import copied
 from tests.bench.measure import Meter, check
@@ -103,10 +104,8 @@ def stage_of(info: StackInfo, scale: Scale, kafka: Callable[[], str]) -> Stage:
 
 
 def _postmaster(folder: str) -> psutil.Process:
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if line[1:3] == ["-D", folder] and Path(line[0]).name == "postgres":
-            return process
+    for process in find(lambda line: line[1:3] == ["-D", folder] and Path(line[0]).name == "postgres"):
+        return process
     raise LookupError(f"no postmaster of {folder}")
 
 

@@ -38,7 +38,7 @@ from temporalio.client import (
     ScheduleState,
 )
 
-from outbox.stack import Stack, StackError, StackInfo
+from outbox.stack import Stack, StackError, StackInfo, processes
 from outbox.stack.stack import COMPONENTS
 from outbox.stack.state import State
 from outbox.stack.temporal import Temporal
@@ -105,14 +105,7 @@ async def scheduled(stack: Stack) -> bool:
 
 def processes_naming(home: Path) -> list[psutil.Process]:
     """Every process that names the stack's folder, and all their descendants."""
-    found: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        try:
-            if str(home) in " ".join(process.cmdline()):
-                found += [process, *process.children(recursive=True)]
-        except psutil.Error:
-            continue
-    return found
+    return processes.families(processes.find(lambda line: str(home) in " ".join(line)))
 
 
 def wait_until_down(stack: Stack) -> None:

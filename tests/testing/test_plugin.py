@@ -51,8 +51,7 @@ def running(tmp_path: Path, *tests: str) -> Iterator[tuple[subprocess.Popen[str]
 
 def processes_of(home: Path) -> list[psutil.Process]:
     """All that name a home in their command lines."""
-    found = psutil.process_iter(["cmdline"])
-    return [one for one in found if str(home) in " ".join(one.info["cmdline"] or [])]
+    return processes.find(lambda line: str(home) in " ".join(line))
 
 
 def test_the_suite_of_the_page_passes_as_shown() -> None:
